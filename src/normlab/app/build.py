@@ -1,0 +1,117 @@
+"""From a checked configuration to the parts of an experiment."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn, optim
+
+from normlab.core.errors import DataError
+from normlab.core.seeding import derive_seed
+from normlab.data.prepare import Announce, Corpus, prepare_corpus
+from normlab.data.source import Source
+from normlab.data.tokenizer import Tokenizer
+from normlab.data.windows import Tokens, gather, in_batches, training_offsets, validation_offsets
+from normlab.model.init import Initialiser
+from normlab.model.language_model import LanguageModel
+from normlab.optim.schedules import Schedule
+from normlab.train.step import Batch
+
+
+def build_corpus(config: DictConfig, announce: Announce) -> tuple[Source, Corpus]:
+    """The source and its tokens, prepared at first use."""
+    source: Source = instantiate(config.data)
+    return source, prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
+
+
+def build_model(config: DictConfig, tokenizer: Tokenizer, device: torch.device) -> LanguageModel:
+    """The model with its weights drawn from the seed, on the device."""
+    torch.manual_seed(derive_seed(config.seed, "global"))  # for parts of a user's own that draw without a name
+    attention = instantiate(config.attention)
+    model: LanguageModel = instantiate(config.model)(tokenizer.vocab_size, attention=attention)
+    initialiser: Initialiser = instantiate(config.init)
+    initialiser.fill(model, config.seed)
+    return model.to(device)
+
+
+def build_optimizer(config: DictConfig, model: nn.Module) -> optim.Optimizer:
+    """The optimizer over the model's parameters."""
+    return instantiate(config.optimizer)(model)
+
+
+def build_schedule(config: DictConfig) -> Schedule:
+    """The learning rate as a function of the step, 1 to ``trainer.steps``."""
+    schedule = instantiate(config.schedule)
+    return partial(schedule, peak_lr=config.optimizer.lr, total_steps=config.trainer.steps)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a run, on its device, as functions of nothing but the configuration."""
+
+    corpus: Corpus
+    context_length: int
+    batch_size: int
+    val_tokens: int
+    seed: int
+    device: torch.device
+
+    def training(self, step: int) -> Batch:
+        """What a step sees."""
+        offsets = training_offsets(
+            len(self.corpus.train),
+            batch_size=self.batch_size,
+            context_length=self.context_length,
+            seed=self.seed,
+            step=step,
+        )
+        return _batch(self.corpus.train, offsets, self.context_length, self.device)
+
+    def validation(self) -> Iterator[Batch]:
+        """What every validation sees."""
+        num_windows = max(1, self.val_tokens // self.context_length)
+        return validation_batches(
+            self.corpus.valid, num_windows, self.context_length, batch_size=self.batch_size, device=self.device
+        )
+
+
+def validation_batches(
+    tokens: Tokens, num_windows: int, context_length: int, *, batch_size: int, device: torch.device
+) -> Iterator[Batch]:
+    """The windows of a validation, ``batch_size`` at a time."""
+    offsets = validation_offsets(len(tokens), num_windows=num_windows, context_length=context_length)
+    return (_batch(tokens, part, context_length, device) for part in in_batches(offsets, batch_size))
+
+
+def _batch(tokens: Tokens, offsets: Tokens, context_length: int, device: torch.device) -> Batch:
+    inputs_BT, targets_BT = gather(tokens, offsets, context_length)
+    return Batch(torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device))
+
+
+def build_batches(config: DictConfig, corpus: Corpus, device: torch.device) -> Batches:
+    """The run's batches; raises DataError where a split is too short for one."""
+    for split in ("train", "valid"):
+        check_length(getattr(corpus, split), split, config.model.context_length)
+    return Batches(
+        corpus=corpus,
+        context_length=config.model.context_length,
+        batch_size=config.trainer.batch_size,
+        val_tokens=config.trainer.val_tokens,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def check_length(tokens: Tokens, split: str, context_length: int) -> None:
+    """Raise DataError where a split is shorter than one context and the token after it."""
+    if len(tokens) <= context_length:
+        raise DataError(
+            f"The {split} split must hold more tokens than model.context_length={context_length}; got {len(tokens)}. "
+            f"Try model.context_length={max(1, len(tokens) // 2)} or a longer text."
+        )
+
+

@@ -1,0 +1,39 @@
+"""A trained model, from a run folder or one of its checkpoints."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from normlab.app.build import build_model
+from normlab.app.targets import check_targets
+from normlab.core.run_folder import RunFolder
+from normlab.data.tokenizer import Tokenizer, load_tokenizer
+from normlab.model.language_model import LanguageModel
+from normlab.train.checkpoint import load_checkpoint
+from normlab.train.keeper import find_checkpoint, run_of_checkpoint
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its weights, the tokenizer it was trained with, and the run's configuration."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    config: DictConfig
+    folder: RunFolder
+    step: int
+
+
+def load_trained(path: str, device: torch.device, admitted: list[str]) -> Trained:
+    """Open ``checkpoint=path``; raises CheckpointError where it is none, ConfigError where it names foreign code."""
+    checkpoint = find_checkpoint(Path(path))
+    folder = RunFolder.existing(run_of_checkpoint(checkpoint), "checkpoint")
+    config = OmegaConf.load(folder.config)
+    assert isinstance(config, DictConfig)
+    check_targets(config, admitted)
+    tokenizer = load_tokenizer(folder.tokenizer)
+    model = build_model(config, tokenizer, device)
+    state = load_checkpoint(checkpoint, model)
+    return Trained(model, tokenizer, config, folder, state["step"])

@@ -1,0 +1,66 @@
+"""All checks of a command line, made before Hydra writes anything: a wrong one leaves no trace."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from normlab.app.canonical import fingerprint_of
+from normlab.app.overrides import check_groups, explain
+from normlab.app.resume import check_same_experiment
+from normlab.app.schema import check_schema
+from normlab.app.targets import admitted_packages, check_targets
+from normlab.app.validate import DATA_OF_CHECKPOINT, validate
+from normlab.core.errors import ConfigError
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """Compose and check every job that the arguments ask for; raise a UserError at the first fault."""
+    flags = get_args_parser().parse_args(list(arguments))
+    if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
+        return
+    texts = list(flags.overrides)
+    if flags.config_dir is not None:
+        texts.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
+    overrides = OverridesParser.create().parse_overrides(texts)
+    folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
+    with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
+        check_groups(overrides)
+        for job in _jobs(overrides) if flags.multirun else [texts]:
+            _check_job(flags.config_name or "config", job)
+
+
+def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """The overrides of every job of a sweep: the product of the comma-separated choices."""
+    choices = [
+        [f"{override.get_key_element()}={choice}" for choice in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for override in overrides
+    ]
+    yield from map(list, product(*choices))
+
+
+def _check_job(config_name: str, overrides: list[str]) -> None:
+    try:
+        config = compose(config_name, overrides, return_hydra_config=True)
+    except (ConfigCompositionException, OmegaConfBaseException) as error:
+        raise explain(error, lambda: compose(config_name)) from None
+    if OmegaConf.is_missing(config, "task"):
+        raise ConfigError("task must be chosen. Type task=train.")
+    check_targets(config, admitted_packages(overrides))
+    check_schema(config, lambda: compose(config_name))
+    validate(config)
+    if config.data._target_ != DATA_OF_CHECKPOINT:
+        fingerprint_of(config)  # Reads the data files, so that a missing or damaged one is found here.
+    if config.get("resume") is not None:
+        check_same_experiment(config)

@@ -1,0 +1,51 @@
+"""Values that YAML files compute: ``${run_folder:…}``, ``${run_name:}``, ``${hidden_width:…}``."""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from normlab.app.canonical import fingerprint_of
+
+NAME_CHARACTERS = 80
+FINGERPRINT_CHARACTERS = 8
+
+
+def register_resolvers() -> None:
+    """Make the resolvers known to OmegaConf; cached ones are computed once for a configuration."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("hidden_width", hidden_width, replace=True)
+
+
+def run_folder(resume: str | None, wanted: str) -> str:
+    """The folder to resume, or a new one: ``wanted``, or with _2, _3, … where that is taken already.
+
+    The folder is made here, so that two processes that start in the same second never share one.
+    """
+    if resume is not None:
+        return resume
+    attempt = 1
+    while True:
+        path = Path(wanted if attempt == 1 else f"{wanted}_{attempt}")
+        try:
+            path.mkdir(parents=True)
+            return str(path)
+        except FileExistsError:
+            attempt += 1
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """A sweep's folder for one run: its overrides by the last part of their keys, cut, and 8 hex of the fingerprint."""
+    shown = []
+    for override in _root_.hydra.overrides.task:
+        key, _, value = override.lstrip("+~").partition("=")
+        shown.append(f"{re.split(r'[./@]', key)[-1]}={value}")
+    readable = re.sub(r"[^\w.,=+-]+", "-", ",".join(shown))[:NAME_CHARACTERS].strip("-,")
+    return "-".join(part for part in (readable, fingerprint_of(_root_)[:FINGERPRINT_CHARACTERS]) if part)
+
+
+def hidden_width(width: int, ratio: str | int, multiple: int) -> int:
+    """The multiple of ``multiple`` nearest to ratio * width, and at least one of it; the ratio may be "8/3"."""
+    return max(1, round(Fraction(ratio) * width / multiple)) * multiple

@@ -1,0 +1,155 @@
+"""The schema of a configuration: the signatures of what it builds.
+
+Every group's YAML names a ``_target_``; the target's keyword-only parameters (a dataclass's fields) are the legal
+keys, and their annotations the legal values. There is no second list of keys that could drift from the code.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from normlab.app.overrides import closest
+from normlab.core.errors import ConfigError
+from normlab.core.types import Bounds, CountOrZero
+
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+INSTANTIATION_KEYS = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopLevel:
+    """The keys that belong to no group."""
+
+    seed: CountOrZero
+    resume: str | None
+    cache: str
+    allow_targets: Sequence[str]
+
+
+def check_schema(config: DictConfig, compose_defaults: Callable[[], DictConfig]) -> None:
+    """Raise ConfigError at the first value of a wrong type or out of range, at an unknown key or a missing one."""
+    hints = get_type_hints(TopLevel, include_extras=True)
+    for name, annotation in hints.items():
+        _check_value(config, name, annotation, compose_defaults)
+    for name in config:
+        if isinstance(name, str) and name not in hints and name != "hydra" and OmegaConf.is_dict(config._get_node(name)):
+            _check_node(config, name, compose_defaults)
+
+
+def _check_node(config: DictConfig, key: str, compose_defaults: Callable[[], DictConfig]) -> None:
+    """Check the mapping at ``key`` against the signature of its target, and so on downwards."""
+    node = OmegaConf.select(config, key)
+    if "_target_" not in node:
+        raise ConfigError(f"{key} must name what it builds in _target_; got the keys {', '.join(map(str, node))}.")
+    legal, is_open = _legal_keys(node._target_, key)
+    given = [str(name) for name in node if name not in INSTANTIATION_KEYS]
+    for name in given:
+        if name not in legal and not is_open:
+            told = f"the keys of {key} are: {', '.join(legal)}" if legal else f"{key} takes none"
+            hint = f" Type {key}.{closest(name, list(legal))}=…" if legal else f" Remove {key}.{name}."
+            raise ConfigError(f"There is no key '{key}.{name}'; {told}.{hint}")
+    for name, annotation in legal.items():
+        if name in given:
+            _check_value(config, f"{key}.{name}", annotation, compose_defaults)
+    for name in given:
+        if name not in legal:
+            _check_value(config, f"{key}.{name}", Any, compose_defaults)
+
+
+def _check_value(
+    config: DictConfig, key: str, annotation: Any, compose_defaults: Callable[[], DictConfig]
+) -> None:
+    shown = _key_people_type(config, key)
+    if OmegaConf.is_missing(config, shown):
+        raise ConfigError(f"{shown} must be given. Type {shown}=…")
+    value = OmegaConf.select(config, key, throw_on_resolution_failure=True)
+    if isinstance(value, DictConfig):
+        _check_node(config, key, compose_defaults)
+        return
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    demand = unmet_demand(plain, annotation)
+    if demand is not None:
+        default = OmegaConf.select(compose_defaults(), shown, default=None)
+        usable = default is not None and not OmegaConf.is_missing(compose_defaults(), shown)
+        hint = f" Try {shown}={_as_typed(default)}." if usable and unmet_demand(default, annotation) is None else ""
+        raise ConfigError(f"{shown} must be {demand}; got {_as_typed(plain)}.{hint}")
+
+
+def unmet_demand(value: Any, annotation: Any) -> str | None:
+    """None where the value is legal for the annotation, else what it must be, in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any or annotation is inspect.Parameter.empty:
+        return None
+    if origin is Annotated:
+        return _unmet_bounds(value, arguments[0], [extra for extra in arguments[1:] if isinstance(extra, Bounds)])
+    if origin in (Union, UnionType):
+        demands = [unmet_demand(value, option) for option in arguments]
+        return None if None in demands else " or ".join(dict.fromkeys(str(demand) for demand in demands))
+    if origin is Literal:
+        return None if value in arguments else f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        return _unmet_items(value, list(arguments), f"a list of {len(arguments)} values")
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
+        items = value if isinstance(value, list | tuple) else []
+        return _unmet_items(value, [arguments[0]] * len(items), "a list, as in [a,b]")
+    return _unmet_type(value, annotation)
+
+
+def _unmet_type(value: Any, annotation: Any) -> str | None:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    if annotation not in words:
+        return "a group's option (its path takes slashes: see --help)"
+    if annotation is float:
+        return None if isinstance(value, int | float) and not isinstance(value, bool) else words[float]
+    is_right = isinstance(value, annotation) and not (annotation is int and isinstance(value, bool))
+    return None if is_right else words[annotation]
+
+
+def _unmet_bounds(value: Any, annotation: Any, bounds: list[Bounds]) -> str | None:
+    demand = f"{_unmet_type(None, annotation)} {' and '.join(map(str, bounds))}"
+    is_legal = _unmet_type(value, annotation) is None and all(bound.admits(value) for bound in bounds)
+    return None if is_legal else demand
+
+
+def _unmet_items(value: Any, annotations: list[Any], shape: str) -> str | None:
+    if not isinstance(value, list | tuple) or len(value) != len(annotations):
+        return shape
+    demands = [unmet_demand(item, annotation) for item, annotation in zip(value, annotations, strict=True)]
+    return next((f"{shape}, each {demand}" for demand in demands if demand is not None), None)
+
+
+def _legal_keys(target: str, key: str) -> tuple[dict[str, Any], bool]:
+    """The configurable parameters of a target with their annotations, and whether it takes any others."""
+    module, _, name = str(target).rpartition(".")
+    try:
+        built = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}._target_ must name something that can be imported; got '{target}' ({error}).") from None
+    parameters = inspect.signature(built).parameters.values()
+    hints = get_type_hints(built.__init__ if inspect.isclass(built) else built, include_extras=True)
+    legal = {p.name: hints.get(p.name, Any) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return legal, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _key_people_type(config: DictConfig, key: str) -> str:
+    """The key itself, or the one that its value refers to, as in ``task.prompt: ${prompt}``."""
+    parent_key, _, name = key.rpartition(".")
+    parent = OmegaConf.select(config, parent_key) if parent_key else config
+    raw = parent._get_node(name)
+    reference = REFERENCE.fullmatch(str(raw._value())) if raw is not None and raw._is_interpolation() else None
+    return reference[1] if reference else key
+
+
+def _as_typed(value: Any) -> str:
+    """A value as one would type it on the command line."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_as_typed(item) for item in value)}]"
+    return {None: "null", True: "true", False: "false"}.get(value, f"'{value}'" if isinstance(value, str) else f"{value}")

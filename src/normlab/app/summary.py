@@ -1,0 +1,78 @@
+"""What a finished run says of itself: summary.json, and the closing lines on the terminal."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig
+
+from normlab.app.canonical import fingerprint_of
+from normlab.app.provenance import git_commit, versions
+from normlab.core.records import Outcome
+from normlab.core.run_folder import RunFolder
+from normlab.train.state import RunState
+
+
+@dataclass
+class RunFacts:
+    """What is known of a run beside its state; filled as the run is built, so a crash leaves what was known."""
+
+    fingerprint: str
+    entropy_per_token: float | None = None
+    num_parameters: int | None = None
+    hardware: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "RunFacts":
+        """The facts that the configuration alone decides."""
+        return cls(fingerprint=fingerprint_of(config))
+
+
+def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
+    """The content of summary.json. Losses are in nats per token; what was never measured is null."""
+    return {
+        "outcome": state.outcome,
+        "outcome_step": state.step,
+        "initial_loss": state.history.initial_loss,
+        "final_train_loss": state.final_train_loss,
+        "final_val_loss": state.final_val_loss,
+        "best_val_loss": state.best_val_loss,
+        "val_entropy": facts.entropy_per_token,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "seconds": state.seconds,
+        "tokens_per_second": state.tokens / state.seconds if state.seconds > 0 else None,
+        "num_parameters": facts.num_parameters,
+        "fingerprint": facts.fingerprint,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "hardware": facts.hardware,
+        "error": facts.error,
+    }
+
+
+def closing_lines(state: RunState, facts: RunFacts, folder: RunFolder) -> str:
+    """Outcome, validation loss, where the folder is, and what to type next."""
+    return "\n".join(
+        [
+            f"{state.outcome}: {_what_happened(state, facts)}",
+            f"run folder: {folder.path}",
+            f"look closer: tensorboard --logdir {folder.path}",
+        ]
+    )
+
+
+def _what_happened(state: RunState, facts: RunFacts) -> str:
+    after = f"after {state.step} steps ({state.seconds:.0f} s)"
+    if state.outcome == Outcome.NONFINITE:
+        culprit = "gradient" if math.isfinite(state.final_train_loss or 0.0) else "training loss"
+        return f"the {culprit} was no finite number at step {state.step}"
+    if state.outcome in (Outcome.CRASHED, Outcome.OUT_OF_MEMORY):
+        return f"{facts.error} {after}"
+    if state.outcome == Outcome.INTERRUPTED:
+        return f"stopped {after}"
+    loss = f"validation loss {state.final_val_loss:.3f} nats per token {after}"
+    if facts.entropy_per_token is not None:
+        loss += f"; the grammar's own entropy is {facts.entropy_per_token:.3f}"
+    return loss

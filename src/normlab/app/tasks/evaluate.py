@@ -1,0 +1,44 @@
+"""task=evaluate: the validation loss of a trained model, on any data."""
+
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from normlab.app.announce import announce
+from normlab.app.build import check_length, validation_batches
+from normlab.app.checkpoints import load_trained
+from normlab.app.validate import DATA_OF_CHECKPOINT
+from normlab.core.records import encode_json
+from normlab.core.run_folder import RunFolder
+from normlab.data.prepare import encode_split
+from normlab.data.source import Source
+from normlab.train.evaluate import validation_loss
+from normlab.train.hardware import autocast, choose_device
+
+
+def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
+    """Print the loss over the whole validation split, and add it to the run folder's evaluations.jsonl."""
+    device = choose_device(config.trainer.device)
+    trained = load_trained(checkpoint, device, list(config.allow_targets))
+    uses_own_data = config.data._target_ == DATA_OF_CHECKPOINT
+    source: Source = instantiate(trained.config.data if uses_own_data else config.data)
+    tokens = encode_split(source, "valid", trained.tokenizer, Path(config.cache), announce)
+    context_length = trained.model.context_length
+    check_length(tokens, "valid", context_length)
+    batches = validation_batches(
+        tokens, len(tokens), context_length, batch_size=config.trainer.batch_size, device=device
+    )
+    loss = validation_loss(trained.model, batches, autocast(device, config.trainer.precision))
+
+    data = "its own data" if uses_own_data else str(config.data)
+    result = {"checkpoint_step": trained.step, "data": data, "tokens": len(tokens), "val_loss": loss}
+    with trained.folder.evaluations.open("a", encoding="utf-8") as file:
+        file.write(encode_json(result) + "\n")
+    print(f"validation loss {loss:.4f} nats per token over {len(tokens):,} tokens of {data} (step {trained.step})")
+    print(f"recorded in: {trained.folder.evaluations}")
+    return 0
+
+
+class DataOfCheckpoint:
+    """Stands for the data that the checkpoint was trained on (``data=from_checkpoint``)."""

@@ -1,0 +1,52 @@
+"""Rules that no single value can break: they hold between keys."""
+
+import re
+
+from omegaconf import DictConfig
+
+from normlab.core.errors import ConfigError
+
+DATA_OF_CHECKPOINT = "normlab.app.tasks.evaluate.DataOfCheckpoint"
+DECIDED_BY_CHECKPOINT = ("model", "attention", "init", "optimizer", "schedule", "tokenizer")
+ROTARY = "normlab.model.position.RotaryPosition"
+
+
+def validate(config: DictConfig) -> None:
+    """Raise ConfigError at the first rule that the configuration breaks."""
+    _heads_divide_width(config)
+    _rotary_pairs_channels(config)
+    _training_data_is_named(config)
+    _checkpoint_decides_the_model(config)
+
+
+def _heads_divide_width(config: DictConfig) -> None:
+    width, num_heads = config.model.width, config.model.num_heads
+    if width % num_heads != 0:
+        fitting = min((n for n in range(1, width + 1) if width % n == 0), key=lambda n: abs(n - num_heads))
+        raise ConfigError(
+            f"model.width must be divisible by model.num_heads; got {width} and {num_heads}. "
+            f"Try model.num_heads={fitting}."
+        )
+
+
+def _rotary_pairs_channels(config: DictConfig) -> None:
+    head_width = config.model.width // config.model.num_heads
+    if config.model.position._target_ == ROTARY and head_width % 2 != 0:
+        raise ConfigError(
+            f"Rotary positions need an even head width (model.width / model.num_heads); got {head_width}. "
+            f"Try model.width={2 * config.model.width} or model/position=none."
+        )
+
+
+def _training_data_is_named(config: DictConfig) -> None:
+    if "checkpoint" not in config and config.data._target_ == DATA_OF_CHECKPOINT:
+        raise ConfigError("data=from_checkpoint is for task=evaluate. Type data=stories or data=text.")
+
+
+def _checkpoint_decides_the_model(config: DictConfig) -> None:
+    if "checkpoint" not in config:
+        return
+    for override in config.hydra.overrides.task:
+        group = re.split(r"[./=@]", override.lstrip("+~"))[0]
+        if group in DECIDED_BY_CHECKPOINT:
+            raise ConfigError(f"The checkpoint decides the {group}, so {override} has no effect here. Remove it.")

@@ -1,0 +1,102 @@
+"""The run folder: the one place that knows what its files are called and how they are read."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normlab.core.errors import CheckpointError
+from normlab.core.files import write_whole
+from normlab.core.records import encode_json
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One training, one folder. See the README for what each file holds."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """Outcome, losses, sizes and provenance."""
+        return self.path / "summary.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The vocabulary and merges that the run was trained with."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def samples(self) -> Path:
+        """Generated text."""
+        return self.path / "samples.txt"
+
+    @property
+    def evaluations(self) -> Path:
+        """One JSON object for every later evaluation."""
+        return self.path / "evaluations.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints: step_N, and the links last, best and last_finite."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @classmethod
+    def existing(cls, path: str | Path, key: str) -> "RunFolder":
+        """The run folder at ``path``, named by the configuration key ``key``; raises where there is none."""
+        folder = cls(Path(path))
+        if not folder.config.is_file():
+            raise CheckpointError(
+                f"{key} must name a run folder (one with a config.yaml); got '{path}'. "
+                f"Type {key}=outputs/<date>/<time>, as printed at the end of a run."
+            )
+        return folder
+
+    def discard_if_unused(self) -> None:
+        """Remove the folder where it holds nothing but Hydra's notes, and the parents that this leaves empty."""
+        if [entry.name for entry in self.path.iterdir()] != [".hydra"]:
+            return
+        shutil.rmtree(self.path / ".hydra")
+        for folder in (self.path, *list(self.path.parents)[:2]):
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
+
+    def read_summary(self) -> dict[str, Any]:
+        """The summary, or an empty one where the run has not ended."""
+        return json.loads(self.summary.read_text()) if self.summary.is_file() else {}
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace the summary."""
+        write_whole(self.summary, encode_json(summary, indent=2) + "\n")
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """The records of all steps in order; a last line that a killed process left incomplete is passed over."""
+        if not self.metrics.is_file():
+            return
+        with self.metrics.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop the records of later steps: a resumed run takes those again."""
+        kept = [encode_json(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
+        write_whole(self.metrics, "".join(kept))

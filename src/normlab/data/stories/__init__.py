@@ -1,0 +1,1 @@
+"""An embedded corpus: children's stories from a probabilistic grammar whose entropy is known."""

@@ -1,0 +1,85 @@
+"""Text files as a corpus: documents are what stands between end-of-text tokens."""
+
+import codecs
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from normlab.core.errors import DataError
+from normlab.data.source import Split
+from normlab.data.tokenizer import END_OF_TEXT
+
+BLOCK_BYTES = 1 << 20
+
+
+class TextFiles:
+    """One or many UTF-8 files a split. Blank documents are passed over; all else is kept to the byte."""
+
+    def __init__(self, *, train: str | Sequence[str], valid: str | Sequence[str]):
+        self._paths: dict[Split, list[Path]] = {"train": _as_paths(train), "valid": _as_paths(valid)}
+
+    def identity(self, split: Split) -> str:
+        """SHA-256 over the contents of the split's files, in order; raises DataError where one is not usable."""
+        digest = hashlib.sha256()
+        for path in self._paths_of(split):
+            digest.update(_checked_digest(path))
+        return digest.hexdigest()
+
+    def documents(self, split: Split) -> Iterator[str]:
+        """The documents of the files in order. Memory holds one document and one block of a file at a time."""
+        for path in self._paths_of(split):
+            for document in _cut_at_end_of_text(path):
+                if document.strip():
+                    yield document
+
+    def nats(self, split: Split) -> None:
+        """Nobody knows the entropy of text that people wrote."""
+
+    def _paths_of(self, split: Split) -> list[Path]:
+        if not self._paths[split]:
+            raise DataError(f"data.{split} must name at least one file; got none. Type data.{split}=[a.txt,b.txt].")
+        return self._paths[split]
+
+
+def _as_paths(value: str | Sequence[str]) -> list[Path]:
+    return [Path(name) for name in ([value] if isinstance(value, str) else value)]
+
+
+def _checked_digest(path: Path) -> bytes:
+    """SHA-256 of a file, after checking that it is there, not empty and UTF-8."""
+    if not path.is_file():
+        raise DataError(f"Every file of data.train and data.valid must exist; '{path}' does not. Check the path.")
+    facts = path.stat()
+    return _digest_of_version(path.resolve(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_version(path: Path, num_bytes: int, modified_ns: int) -> bytes:
+    """The digest of a file as it stands; size and time of change tell a later version from this one."""
+    digest, decoder, num_read = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            num_pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=num_read + len(block) == num_bytes)
+            except UnicodeDecodeError as error:
+                position = num_read - num_pending + error.start
+                raise DataError(
+                    f"{path} must be UTF-8; byte {position:,} is not. "
+                    f"Convert it: iconv -f LATIN1 -t UTF-8 {path.name} > converted.txt"
+                ) from None
+            digest.update(block)
+            num_read += len(block)
+    if num_read == 0:
+        raise DataError(f"Every file of data.train and data.valid must hold text; '{path}' is empty.")
+    return digest.digest()
+
+
+def _cut_at_end_of_text(path: Path) -> Iterator[str]:
+    pending = ""
+    with path.open(encoding="utf-8", newline="") as file:
+        while block := file.read(BLOCK_BYTES):
+            *documents, pending = (pending + block).split(END_OF_TEXT)
+            yield from documents
+    yield pending

@@ -1,0 +1,90 @@
+"""Initialisation: each weight is drawn from a generator seeded by the run's seed and the weight's own name.
+
+Two models therefore agree, bit for bit, in every weight that both have. Gains and biases keep the
+constants that their modules gave them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from normlab.core.seeding import derive_seed
+from normlab.core.types import NonNegative
+
+Role = Literal[
+    "embedding", "query", "key", "value", "attention_out", "ffn_gate", "ffn_up", "ffn_down", "head"
+]  # fmt: skip
+
+_ROLE_BY_MODULE: dict[str, Role] = {
+    "token_embedding": "embedding",
+    "attention.query": "query",
+    "attention.key": "key",
+    "attention.value": "value",
+    "attention.out": "attention_out",
+    "ffn.gate": "ffn_gate",
+    "ffn.up": "ffn_up",
+    "ffn.down": "ffn_down",
+    "head": "head",
+}
+assert set(_ROLE_BY_MODULE.values()) == set(get_args(Role))
+
+
+def role_of(parameter_name: str) -> Role | None:
+    """The role of the parameter called e.g. ``layers.0.ffn.down.weight``; None for gains and biases."""
+    module_name, _, attribute = parameter_name.rpartition(".")
+    if attribute != "weight":
+        return None
+    last, last_two = module_name.rpartition(".")[2], ".".join(module_name.split(".")[-2:])
+    return _ROLE_BY_MODULE.get(last_two) or _ROLE_BY_MODULE.get(last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleScale:
+    """Multiplies the drawn weights of the named roles by one factor."""
+
+    factor: NonNegative
+    roles: Sequence[Role]
+
+    def of(self, role: Role) -> float:
+        """The multiplier of a role."""
+        return self.factor if role in self.roles else 1.0
+
+
+class Initialiser(ABC):
+    """A rule that draws the weight of each role."""
+
+    def __init__(self, *, scale: RoleScale):
+        self.scale = scale
+
+    @abstractmethod
+    def draw(self, role: Role, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """A float32 weight of the given shape (rows are outputs) before scaling by role."""
+
+    @torch.no_grad()
+    def fill(self, model: nn.Module, seed: int) -> None:
+        """Draw every weight of the model, in place, on the CPU, whatever device and dtype the model has."""
+        for name, parameter in model.named_parameters():
+            role = role_of(name)
+            if role is not None:
+                generator = torch.Generator().manual_seed(derive_seed(seed, name))
+                parameter.copy_(self.draw(role, parameter.shape, generator) * self.scale.of(role))
+
+
+class Xavier(Initialiser):
+    """Linear: N(0, 2 / (d_in + d_out)) truncated at 3 sigma; embedding: N(0, 1) truncated at 3.
+
+    Glorot & Bengio 2010 with the truncation of the CS336 handout, section 3.4.1.
+    """
+
+    def draw(self, role: Role, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        std = 1.0 if role == "embedding" else (2.0 / sum(shape)) ** 0.5
+        return truncated_normal(shape, std, generator)
+
+
+def truncated_normal(shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
+    """N(0, std^2) conditioned on |x| <= 3 std, float32."""
+    return nn.init.trunc_normal_(torch.empty(shape), std=std, a=-3 * std, b=3 * std, generator=generator)

@@ -1,0 +1,55 @@
+"""Position kinds. Each may add to the embedding, turn queries and keys, or do nothing.
+
+Shapes: ``B`` batch, ``H`` heads, ``T`` time, ``K`` head width, ``D`` width; ``P`` half the head width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from normlab.core.types import Positive
+
+class NoPosition(nn.Module):
+    """NoPE: order reaches the model through the causal mask alone.  Kazemnejad et al. 2023.
+
+    Also the base of the other kinds: what they do not touch passes unchanged.
+    """
+
+    def __init__(self, head_width: int, context_length: int):
+        super().__init__()
+
+    def rotate(self, x_BHTK: Tensor, positions_T: Tensor | None = None) -> Tensor:
+        """Queries or keys with their positions; 0, 1, 2, ... unless ``positions_T`` says otherwise."""
+        return x_BHTK
+
+
+PositionFactory = Callable[[int, int], NoPosition]
+
+
+class RotaryPosition(NoPosition):
+    """RoPE: channels (2i, 2i+1) of position t are turned by the angle t * theta^(-2i/K).  Su et al. 2021, eq. 15.
+
+    Adjacent channels form a pair (interleaved), as in the paper. The head width must be even.
+    """
+
+    cos_TP: Tensor
+    sin_TP: Tensor
+
+    def __init__(self, head_width: int, context_length: int, *, theta: Positive):
+        super().__init__(head_width, context_length)
+        inverse_frequency_P = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+        angle_TP = torch.arange(context_length, dtype=torch.float64)[:, None] * inverse_frequency_P
+        self.register_buffer("cos_TP", angle_TP.cos().float(), persistent=False)
+        self.register_buffer("sin_TP", angle_TP.sin().float(), persistent=False)
+        self.theta = theta
+
+    def rotate(self, x_BHTK: Tensor, positions_T: Tensor | None = None) -> Tensor:
+        chosen = slice(x_BHTK.shape[-2]) if positions_T is None else positions_T
+        cos_TP, sin_TP = self.cos_TP[chosen].to(x_BHTK.dtype), self.sin_TP[chosen].to(x_BHTK.dtype)
+        even_BHTP, odd_BHTP = x_BHTK[..., 0::2], x_BHTK[..., 1::2]
+        turned = (even_BHTP * cos_TP - odd_BHTP * sin_TP, even_BHTP * sin_TP + odd_BHTP * cos_TP)
+        return torch.stack(turned, dim=-1).flatten(-2)
+
+    def extra_repr(self) -> str:
+        return f"theta={self.theta}"

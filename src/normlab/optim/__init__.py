@@ -1,0 +1,1 @@
+"""Optimizers, parameter groups, gradient clipping and schedules."""

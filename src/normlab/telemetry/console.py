@@ -1,0 +1,47 @@
+"""What a person sees while a run goes: a progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+
+from tqdm import tqdm
+
+from normlab.core.records import StepRecord
+
+NUM_PLAIN_LINES = 10
+
+
+class ConsoleSink:
+    """Steps, loss, tokens a second and time left."""
+
+    def __init__(self, total_steps: int, first_step: int):
+        self._total_steps = total_steps
+        done_before = first_step - 1
+        self._every = max(1, total_steps // NUM_PLAIN_LINES)
+        self._val_loss: float | None = None
+        self._bar = (
+            tqdm(total=total_steps, initial=done_before, unit="step", dynamic_ncols=True, mininterval=0.5)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def record(self, record: StepRecord) -> None:
+        """Move the bar, or print a line now and then."""
+        self._val_loss = record.val_loss if record.val_loss is not None else self._val_loss
+        losses = f"train loss {record.train_loss:.3f}"
+        if self._val_loss is not None:
+            losses += f", val loss {self._val_loss:.3f}"
+        speed = f"{record.tokens / record.seconds:,.0f} tokens/s" if record.seconds > 0 else ""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{losses}, {speed}", refresh=False)
+            self._bar.update(1)
+        elif record.step % self._every == 0 or record.step == self._total_steps:
+            left = record.seconds / record.step * (self._total_steps - record.step)
+            line = f"step {record.step}/{self._total_steps}  {losses}, {speed}, {left:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
+
+    def text(self, tag: str, text: str) -> None:
+        """Text is for files."""
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

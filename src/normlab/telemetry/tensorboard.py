@@ -1,0 +1,41 @@
+"""TensorBoard events: scalars against step and wall time, and text."""
+
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from normlab.core.records import StepRecord
+
+
+class TensorBoardSink:
+    """Writes a run's events under ``folder``; events of ``first_step`` and later from an earlier try are dropped."""
+
+    def __init__(self, folder: Path, first_step: int):
+        purge_step = first_step if first_step > 1 else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[arg-type]
+        self._tokens, self._seconds = 0, 0.0
+
+    def record(self, record: StepRecord) -> None:
+        """Add the scalars of one step, under the tags that the README lists."""
+        scalars = {
+            "loss/train": record.train_loss,
+            "lr": record.lr,
+            "grad_norm/total": record.grad_norm,
+            **record.telemetry,
+        }
+        if record.val_loss is not None:
+            scalars["loss/val"] = record.val_loss
+        if record.seconds > self._seconds and record.tokens > self._tokens:
+            speed = (record.tokens - self._tokens) / (record.seconds - self._seconds)
+            scalars["throughput/tokens_per_second"] = speed
+        self._tokens, self._seconds = record.tokens, record.seconds
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, record.step)
+
+    def text(self, tag: str, text: str) -> None:
+        """Add text as a fenced block, so that its lines and spaces stay."""
+        self._writer.add_text(tag, f"```\n{text}\n```")
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()

@@ -1,0 +1,59 @@
+"""The training loop: it yields one record a step and knows nothing of who reads them."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+
+from torch import nn, optim
+
+from normlab.core.records import Outcome, StepRecord
+from normlab.optim.schedules import Schedule
+from normlab.train.evaluate import validation_loss
+from normlab.train.outcome import StabilityMonitor
+from normlab.train.settings import TrainerSettings
+from normlab.train.state import RunState
+from normlab.train.step import Batch, training_step
+
+
+def training_records(
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    schedule: Schedule,
+    training_batch: Callable[[int], Batch],
+    validation_batches: Callable[[], Iterable[Batch]],
+    *,
+    settings: TrainerSettings,
+    precision: AbstractContextManager[object],
+    monitor: StabilityMonitor,
+    state: RunState,
+) -> Iterator[StepRecord]:
+    """Take steps from ``state.step`` until the last one or until the run is lost; yield a record after each.
+
+    Whoever takes the records may stop at any time: model, optimizer and state then stand exactly after the last
+    one. The outcome is set together with the last record.
+    """
+    started = time.perf_counter() - state.seconds
+    while state.outcome is None and state.step < settings.steps:
+        step = state.step + 1
+        lr = schedule(step)
+        batch = training_batch(step)
+        result = training_step(model, optimizer, batch, lr=lr, grad_clip=settings.grad_clip, precision=precision)
+        outcome = monitor.observe(step, result.loss, result.grad_norm)
+        if outcome is None and step == settings.steps:
+            outcome = Outcome.COMPLETED
+
+        val_loss = None
+        if result.is_finite and (step % settings.val_every == 0 or outcome is not None):
+            val_loss = validation_loss(model, validation_batches(), precision)
+        record = StepRecord(
+            step=step,
+            tokens=state.tokens + batch.targets_BT.numel(),
+            seconds=time.perf_counter() - started,
+            lr=lr,
+            train_loss=result.loss,
+            grad_norm=result.grad_norm,
+            val_loss=val_loss,
+        )
+        state.take(record)
+        state.outcome = outcome
+        yield record

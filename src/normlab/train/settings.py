@@ -1,0 +1,42 @@
+"""The knobs of the training loop (config group ``trainer``)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from normlab.core.types import Count, CountOrZero, Decay, Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergenceCriterion:
+    """When a finite loss counts as diverged.
+
+    After warmup, the smoothed training loss must stay above the loss at initialisation, or above its own running
+    minimum by ``margin_nats``, for ``patience_steps`` steps in a row. The smoothed loss is an exponential moving
+    average with weight ``smoothing`` on the past, corrected for its start.
+    """
+
+    margin_nats: Positive
+    patience_steps: Count
+    smoothing: Decay
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How long, how much at a time, how often to look, and on what hardware.
+
+    ``batch_size`` is in sequences a step; ``grad_clip`` is the largest gradient norm, null for no clipping;
+    ``val_every`` and ``checkpoint_every`` are in steps (0: only at the end), and a validation takes ``val_tokens``
+    tokens, always the same. ``device=auto`` takes CUDA, then MPS, then the CPU; ``precision=bfloat16`` means autocast over float32
+    weights.
+    """
+
+    steps: Count
+    batch_size: Count
+    grad_clip: Positive | None
+    val_every: Count
+    val_tokens: Count
+    checkpoint_every: CountOrZero
+    divergence: DivergenceCriterion
+    device: str
+    precision: Literal["float32", "bfloat16"]
+    compile: bool

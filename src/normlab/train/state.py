@@ -1,0 +1,58 @@
+"""How far a run has come: all that a checkpoint keeps beside weights and optimizer, and a summary reports."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from normlab.core.records import Outcome, StepRecord, decode_number
+
+
+@dataclass
+class LossHistory:
+    """What the divergence criterion remembers of the finite losses so far."""
+
+    initial_loss: float | None = None
+    average: float = 0.0
+    weight: float = 0.0
+    lowest: float = math.inf
+    steps_above: int = 0
+
+
+@dataclass
+class RunState:
+    """Steps, tokens and seconds so far; losses in nats per token; the outcome once there is one.
+
+    The final losses are those of the last step, the validation loss only where that step measured one.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    final_train_loss: float | None = None
+    final_val_loss: float | None = None
+    best_val_loss: float | None = None
+    outcome: Outcome | None = None
+    history: LossHistory = field(default_factory=LossHistory)
+
+    def take(self, record: StepRecord) -> None:
+        """Move on to the step of the record."""
+        self.step, self.tokens, self.seconds = record.step, record.tokens, record.seconds
+        self.final_train_loss, self.final_val_loss = record.train_loss, record.val_loss
+        if self.is_best(record.val_loss):
+            self.best_val_loss = record.val_loss
+
+    def is_best(self, val_loss: float | None) -> bool:
+        """True for a finite validation loss that none so far is below."""
+        if val_loss is None or not math.isfinite(val_loss):
+            return False
+        return self.best_val_loss is None or val_loss <= self.best_val_loss
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for state.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Self:
+        """The state that :meth:`as_dict` gave, as JSON carried it. The outcome is left open: the run goes on."""
+        history = LossHistory(**{**saved["history"], "lowest": decode_number(saved["history"]["lowest"])})
+        return cls(**{**saved, "history": history, "outcome": None})
