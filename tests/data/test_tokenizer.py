@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from normlab.core.errors import DataError
 from normlab.data import tokenizer as tokenizer_module
 from normlab.data.bpe import train_bpe
-from normlab.data.tokenizer import END_OF_TEXT, BPETokenizer, ByteTokenizer, Tokenizer, apply_merges
+from normlab.data.tokenizer import (
+    END_OF_TEXT,
+    BPETokenizer,
+    ByteTokenizer,
+    Tokenizer,
+    apply_merges,
+    load_tokenizer,
+)
 
 SHARED_DATA = Path(__file__).parents[2] / "../shared/data"
 SPECIAL_TOKENS = [END_OF_TEXT, "<|pad|>", "<|pad|><|pad|>"]
@@ -29,9 +36,7 @@ BPE = BPETokenizer(VOCAB, MERGES, SPECIAL_TOKENS)
 BOTH: list[Tokenizer] = [BPE, ByteTokenizer()]
 both = pytest.mark.parametrize("tokenizer", BOTH, ids=["bpe", "bytes"])
 
-TEXTS = st.one_of(
-    st.text(), st.text("aeinst' 1\n<|pd>é日🙂"), st.lists(st.sampled_from(SPECIAL_TOKENS)).map("x".join)
-)
+TEXTS = st.one_of(st.text(), st.text("aeinst' 1\n<|pd>é日🙂"), st.lists(st.sampled_from(SPECIAL_TOKENS)).map("x".join))
 
 
 @both
@@ -155,9 +160,7 @@ def test_shakespeare_gets_the_ids_of_hugging_face():
 def test_special_tokens_have_their_own_ids_and_the_longest_wins(text, pieces):
     ids = BPE.encode(text)
     assert [BPE.decode([token_id]) for token_id in ids] == pieces
-    assert [token_id < len(SPECIAL_TOKENS) for token_id in ids] == [
-        piece in SPECIAL_TOKENS for piece in pieces
-    ]
+    assert [token_id < len(SPECIAL_TOKENS) for token_id in ids] == [piece in SPECIAL_TOKENS for piece in pieces]
 
 
 @both
@@ -222,9 +225,7 @@ def test_encoding_an_iterable_holds_less_than_a_megabyte():
     """On words that hardly ever repeat, which an unbounded cache would all keep."""
     tokenizer = BPETokenizer(VOCAB, MERGES, SPECIAL_TOKENS)
     generator = random.Random(0)
-    lines = (
-        " ".join("".join(generator.choices("aeinst", k=7)) for _ in range(10)) + "\n" for _ in range(3_000)
-    )
+    lines = (" ".join("".join(generator.choices("aeinst", k=7)) for _ in range(10)) + "\n" for _ in range(3_000))
     tracemalloc.start()
     try:
         num_ids = sum(1 for _ in tokenizer.encode_iterable(lines))
@@ -361,6 +362,26 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
     for kind in (BPETokenizer, ByteTokenizer):
         with pytest.raises(DataError, match="it is not JSON"):
             kind.load(path)
+
+
+@both
+def test_a_file_says_itself_which_tokenizer_it_holds(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    loaded = load_tokenizer(path)
+    assert type(loaded) is type(tokenizer)
+    assert loaded.identity() == tokenizer.identity()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": ["normlab-bpe-1"]}', None])
+def test_a_file_of_no_known_tokenizer_is_refused_in_one_line(text, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=r"it cannot be read|its format must be one of") as error:
+        load_tokenizer(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

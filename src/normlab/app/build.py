@@ -75,7 +75,11 @@ class Batches:
         """What every validation sees."""
         num_windows = max(1, self.val_tokens // self.context_length)
         return validation_batches(
-            self.corpus.valid, num_windows, self.context_length, batch_size=self.batch_size, device=self.device
+            self.corpus.valid,
+            num_windows,
+            self.context_length,
+            batch_size=self.batch_size,
+            device=self.device,
         )
 
 
@@ -113,5 +117,3 @@ def check_length(tokens: Tokens, split: str, context_length: int) -> None:
             f"The {split} split must hold more tokens than model.context_length={context_length}; got {len(tokens)}. "
             f"Try model.context_length={max(1, len(tokens) // 2)} or a longer text."
         )
-
-

@@ -29,8 +29,7 @@ def main() -> int:
         exit_codes.append(_run_task(config))
 
     try:
-        sys.argv[1:] = with_recorded_overrides(sys.argv[1:])
-        check_command_line(sys.argv[1:])
+        sys.argv[1:] = check_command_line(with_recorded_overrides(sys.argv[1:]))
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)

@@ -20,11 +20,11 @@ def check_groups(overrides: Sequence[Override]) -> None:
         options = group_options(key)
         if options:
             _check_choices(override, key, options)
-        elif not options and group_options(key.replace(".", "/")) and not isinstance(override.value(), dict):
-            group = key.replace(".", "/")
+        elif options_with_slash := group_options(group := key.replace(".", "/")):
+            option = closest(_typed_value(override), options_with_slash)
             raise ConfigError(
                 f"{group} is a config group, so its path takes slashes; got {override.input_line}. "
-                f"Type {group}={_value_text(override)}."
+                f"Type {group}={option}."
             )
 
 
@@ -42,21 +42,26 @@ def explain(error: Exception, compose_defaults: Callable[[], DictConfig]) -> Con
         return _unknown_key(unknown[1], compose_defaults())
     wanted = re.search(r"In '([^']*)': Could not find '([^']*)'", text)
     if wanted:
-        return ConfigError(f"The configuration names '{wanted[2]}', which does not exist. Look into conf/ for what does.")
+        return ConfigError(
+            f"The configuration names '{wanted[2]}', which does not exist. Look into conf/ for what does."
+        )
     return ConfigError(text)
 
 
 def _check_choices(override: Override, group: str, options: list[str]) -> None:
-    if override.is_sweep_override():
-        chosen = [choice.strip("'\"") for choice in override.sweep_string_iterator()]
-    else:
-        chosen = [str(name) for name in override.value()] if isinstance(override.value(), list) else [_value_text(override)]
-    for option in chosen:
+    for option in _chosen_options(override):
         if option not in options and not (group == "experiment" and option == "null"):
             raise ConfigError(
                 f"{group} must be one of: {', '.join(options)}; got '{option}'. "
                 f"Type {group}={closest(option, options)}."
             )
+
+
+def _chosen_options(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(choice).strip("'\"") for choice in override.sweep_string_iterator()]
+    value = override.value()
+    return [str(name) for name in value] if isinstance(value, list) else [_typed_value(override)]
 
 
 def _unknown_key(key: str, defaults: DictConfig) -> ConfigError:
@@ -67,6 +72,8 @@ def _unknown_key(key: str, defaults: DictConfig) -> ConfigError:
     legal = [str(child) for child in parent if not str(child).startswith("_")]
     where = f"of {parent_key}" if parent_key else "at the top"
     prefix = f"{parent_key}." if parent_key else ""
+    if not legal:
+        return ConfigError(f"There is no key '{key}'; {parent_key} takes none as it is chosen. Remove it.")
     return ConfigError(
         f"There is no key '{key}'; the keys {where} are: {', '.join(legal)}. Type {prefix}{closest(name, legal)}=…"
     )
@@ -79,6 +86,5 @@ def closest(name: str, legal: list[str]) -> str:
     return next(iter(get_close_matches(name, legal, n=1, cutoff=0.0)), legal[0])
 
 
-def _value_text(override: Override) -> str:
-    text = str(override.input_line).partition("=")[2]
-    return "none" if text == "null" else text
+def _typed_value(override: Override) -> str:
+    return str(override.input_line).partition("=")[2].strip("'\"")

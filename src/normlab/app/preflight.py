@@ -9,11 +9,12 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.canonical import fingerprint_of
-from normlab.app.overrides import check_groups, explain
+from normlab.app.folders import claimed_folder
+from normlab.app.overrides import check_groups, explain, group_options
 from normlab.app.resume import check_same_experiment
 from normlab.app.schema import check_schema
 from normlab.app.targets import admitted_packages, check_targets
@@ -23,11 +24,14 @@ from normlab.core.errors import ConfigError
 CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
 
 
-def check_command_line(arguments: Sequence[str]) -> None:
-    """Compose and check every job that the arguments ask for; raise a UserError at the first fault."""
+def check_command_line(arguments: Sequence[str]) -> list[str]:
+    """Compose and check every job that the arguments ask for; raise a UserError at the first fault.
+
+    Returns the arguments, with the folder that was claimed for what they ask.
+    """
     flags = get_args_parser().parse_args(list(arguments))
     if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
-        return
+        return list(arguments)
     texts = list(flags.overrides)
     if flags.config_dir is not None:
         texts.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
@@ -35,8 +39,9 @@ def check_command_line(arguments: Sequence[str]) -> None:
     folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
     with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
         check_groups(overrides)
-        for job in _jobs(overrides) if flags.multirun else [texts]:
-            _check_job(flags.config_name or "config", job)
+        jobs = _jobs(overrides) if flags.multirun else [texts]
+        configs = [_checked(flags.config_name or "config", job) for job in jobs]
+    return list(arguments) if flags.cfg else [*arguments, *claimed_folder(configs[0], flags.multirun)]
 
 
 def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
@@ -50,17 +55,22 @@ def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
     yield from map(list, product(*choices))
 
 
-def _check_job(config_name: str, overrides: list[str]) -> None:
+def _checked(config_name: str, overrides: list[str]) -> DictConfig:
+    def compose_defaults() -> DictConfig:
+        """The chosen options without the values that were set."""
+        return compose(config_name, [text for text in overrides if group_options(text.partition("=")[0].lstrip("+"))])
+
     try:
         config = compose(config_name, overrides, return_hydra_config=True)
     except (ConfigCompositionException, OmegaConfBaseException) as error:
-        raise explain(error, lambda: compose(config_name)) from None
+        raise explain(error, compose_defaults) from None
     if OmegaConf.is_missing(config, "task"):
         raise ConfigError("task must be chosen. Type task=train.")
     check_targets(config, admitted_packages(overrides))
-    check_schema(config, lambda: compose(config_name))
+    check_schema(config, compose_defaults)
     validate(config)
     if config.data._target_ != DATA_OF_CHECKPOINT:
         fingerprint_of(config)  # Reads the data files, so that a missing or damaged one is found here.
     if config.get("resume") is not None:
         check_same_experiment(config)
+    return config

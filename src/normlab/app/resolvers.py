@@ -1,8 +1,7 @@
-"""Values that YAML files compute: ``${run_folder:…}``, ``${run_name:}``, ``${hidden_width:…}``."""
+"""Values that YAML files compute: ``${run_name:}``, ``${hidden_width:…}``."""
 
 import re
 from fractions import Fraction
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,27 +12,9 @@ FINGERPRINT_CHARACTERS = 8
 
 
 def register_resolvers() -> None:
-    """Make the resolvers known to OmegaConf; cached ones are computed once for a configuration."""
-    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    """Make the resolvers known to OmegaConf, which calls them as often as it likes: they have no effects."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("hidden_width", hidden_width, replace=True)
-
-
-def run_folder(resume: str | None, wanted: str) -> str:
-    """The folder to resume, or a new one: ``wanted``, or with _2, _3, … where that is taken already.
-
-    The folder is made here, so that two processes that start in the same second never share one.
-    """
-    if resume is not None:
-        return resume
-    attempt = 1
-    while True:
-        path = Path(wanted if attempt == 1 else f"{wanted}_{attempt}")
-        try:
-            path.mkdir(parents=True)
-            return str(path)
-        except FileExistsError:
-            attempt += 1
 
 
 def run_name(*, _root_: DictConfig) -> str:

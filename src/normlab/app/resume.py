@@ -23,7 +23,7 @@ def with_recorded_overrides(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"resume continues one run; got it with --multirun. Type resume={shlex.quote(path)} alone.")
     folder = RunFolder.existing(path.strip("'\""), "resume")
     recorded = OmegaConf.load(Path(folder.path, ".hydra", "overrides.yaml"))
-    return [*map(str, recorded), *arguments, "hydra.output_subdir=null"]
+    return [*map(str, recorded), *arguments, f"hydra.run.dir={path}", "hydra.output_subdir=null"]
 
 
 def check_same_experiment(config: DictConfig) -> None:

@@ -6,7 +6,7 @@ keys, and their annotations the legal values. There is no second list of keys th
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import NoneType, UnionType
@@ -33,52 +33,66 @@ class TopLevel:
 
 
 def check_schema(config: DictConfig, compose_defaults: Callable[[], DictConfig]) -> None:
-    """Raise ConfigError at the first value of a wrong type or out of range, at an unknown key or a missing one."""
-    hints = get_type_hints(TopLevel, include_extras=True)
-    for name, annotation in hints.items():
-        _check_value(config, name, annotation, compose_defaults)
-    for name in config:
-        if isinstance(name, str) and name not in hints and name != "hydra" and OmegaConf.is_dict(config._get_node(name)):
-            _check_node(config, name, compose_defaults)
+    """Raise ConfigError at the first value of a wrong type or out of range, at an unknown key or a missing one.
+
+    ``compose_defaults`` gives the configuration without overrides; it is asked for a legal value only when one
+    has to be suggested.
+    """
+    SchemaCheck(config, compose_defaults).check_all()
 
 
-def _check_node(config: DictConfig, key: str, compose_defaults: Callable[[], DictConfig]) -> None:
-    """Check the mapping at ``key`` against the signature of its target, and so on downwards."""
-    node = OmegaConf.select(config, key)
-    if "_target_" not in node:
-        raise ConfigError(f"{key} must name what it builds in _target_; got the keys {', '.join(map(str, node))}.")
-    legal, is_open = _legal_keys(node._target_, key)
-    given = [str(name) for name in node if name not in INSTANTIATION_KEYS]
-    for name in given:
-        if name not in legal and not is_open:
-            told = f"the keys of {key} are: {', '.join(legal)}" if legal else f"{key} takes none"
-            hint = f" Type {key}.{closest(name, list(legal))}=…" if legal else f" Remove {key}.{name}."
-            raise ConfigError(f"There is no key '{key}.{name}'; {told}.{hint}")
-    for name, annotation in legal.items():
-        if name in given:
-            _check_value(config, f"{key}.{name}", annotation, compose_defaults)
-    for name in given:
-        if name not in legal:
-            _check_value(config, f"{key}.{name}", Any, compose_defaults)
+@dataclass(frozen=True)
+class SchemaCheck:
+    """One walk over a configuration."""
 
+    config: DictConfig
+    compose_defaults: Callable[[], DictConfig]
 
-def _check_value(
-    config: DictConfig, key: str, annotation: Any, compose_defaults: Callable[[], DictConfig]
-) -> None:
-    shown = _key_people_type(config, key)
-    if OmegaConf.is_missing(config, shown):
-        raise ConfigError(f"{shown} must be given. Type {shown}=…")
-    value = OmegaConf.select(config, key, throw_on_resolution_failure=True)
-    if isinstance(value, DictConfig):
-        _check_node(config, key, compose_defaults)
-        return
-    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    demand = unmet_demand(plain, annotation)
-    if demand is not None:
-        default = OmegaConf.select(compose_defaults(), shown, default=None)
-        usable = default is not None and not OmegaConf.is_missing(compose_defaults(), shown)
-        hint = f" Try {shown}={_as_typed(default)}." if usable and unmet_demand(default, annotation) is None else ""
-        raise ConfigError(f"{shown} must be {demand}; got {_as_typed(plain)}.{hint}")
+    def check_all(self) -> None:
+        """Check the top-level keys, then every group."""
+        top_level = get_type_hints(TopLevel, include_extras=True)
+        for name, annotation in top_level.items():
+            self._check_value(name, annotation)
+        for name in self.config:
+            if name not in top_level and name != "hydra" and OmegaConf.is_dict(self.config._get_node(str(name))):
+                self._check_node(str(name))
+
+    def _check_node(self, key: str) -> None:
+        """Check the mapping at ``key`` against the signature of its target, and so on downwards."""
+        node = OmegaConf.select(self.config, key)
+        if "_target_" not in node:
+            raise ConfigError(f"{key} must name what it builds in _target_; got the keys {', '.join(map(str, node))}.")
+        legal, takes_others = _legal_keys(node._target_, key)
+        given = [str(name) for name in node if name not in INSTANTIATION_KEYS]
+        for name in given:
+            if name not in legal and not takes_others:
+                told = f"the keys of {key} are: {', '.join(legal)}" if legal else f"{key} takes none"
+                hint = f"Type {key}.{closest(name, list(legal))}=…" if legal else f"Remove {key}.{name}."
+                raise ConfigError(f"There is no key '{key}.{name}'; {told}. {hint}")
+            self._check_value(f"{key}.{name}", legal.get(name, Any))
+
+    def _check_value(self, key: str, annotation: Any) -> None:
+        shown = _key_people_type(self.config, key)
+        if OmegaConf.is_missing(self.config, shown):
+            raise ConfigError(f"{shown} must be given. Type {shown}=…")
+        value = OmegaConf.select(self.config, key)
+        if isinstance(value, DictConfig):
+            self._check_node(key)
+            return
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        demand = unmet_demand(value, annotation)
+        if demand is not None:
+            raise ConfigError(f"{shown} must be {demand}; got {_as_typed(value)}.{self._hint(shown, annotation)}")
+
+    def _hint(self, key: str, annotation: Any) -> str:
+        """What to type instead: the default, where there is one that is legal."""
+        defaults = self.compose_defaults()
+        if OmegaConf.is_missing(defaults, key):
+            return ""
+        default = OmegaConf.select(defaults, key)
+        default = OmegaConf.to_container(default) if OmegaConf.is_config(default) else default
+        is_legal = default is not None and unmet_demand(default, annotation) is None
+        return f" Try {key}={_as_typed(default)}." if is_legal else ""
 
 
 def unmet_demand(value: Any, annotation: Any) -> str | None:
@@ -130,7 +144,9 @@ def _legal_keys(target: str, key: str) -> tuple[dict[str, Any], bool]:
     try:
         built = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key}._target_ must name something that can be imported; got '{target}' ({error}).") from None
+        raise ConfigError(
+            f"{key}._target_ must name something that can be imported; got '{target}' ({error})."
+        ) from None
     parameters = inspect.signature(built).parameters.values()
     hints = get_type_hints(built.__init__ if inspect.isclass(built) else built, include_extras=True)
     legal = {p.name: hints.get(p.name, Any) for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -152,4 +168,6 @@ def _as_typed(value: Any) -> str:
         value = OmegaConf.to_container(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(_as_typed(item) for item in value)}]"
-    return {None: "null", True: "true", False: "false"}.get(value, f"'{value}'" if isinstance(value, str) else f"{value}")
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -18,6 +18,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -33,6 +34,7 @@ def folder_made_whole(path: Path) -> Iterator[Path]:
         yield temporary
         for entry in [*temporary.iterdir(), temporary]:
             _flush(entry)
+        os.chmod(temporary, 0o777 & ~_umask())
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
         _flush(path.parent)
@@ -47,6 +49,13 @@ def point_to(link: Path, target_name: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target_name)
     os.replace(temporary, link)
+
+
+def _umask() -> int:
+    """The permissions that this process withholds from new files; temporary ones start with fewer."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

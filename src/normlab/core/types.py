@@ -25,6 +25,7 @@ class Bounds:
         return math.isfinite(value) and above and below
 
     def __str__(self) -> str:
+        """The bounds in words, to follow "a number"."""
         if self.high == math.inf:
             return f"greater than {self.low:g}" if self.open_low else f"at least {self.low:g}"
         left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"

@@ -27,9 +27,7 @@ def special_token_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] |
     """A pattern with one group: a special token, the longest where several begin; None without any."""
     longest_first = sorted(set(special_tokens), key=len, reverse=True)
     if "" in longest_first:
-        raise ConfigError(
-            "a special token must have at least one character; got ''. Remove it from special_tokens."
-        )
+        raise ConfigError("a special token must have at least one character; got ''. Remove it from special_tokens.")
     if not longest_first:
         return None
     return regex.compile(f"({'|'.join(regex.escape(token) for token in longest_first)})")
@@ -73,10 +71,7 @@ def learn_merges(counts: Mapping[bytes, int], num_merges: int) -> list[Pair]:
 
     # A count never grows once the merge that created its pair is done, so an entry of the heap is an upper
     # bound: one that is too high goes back with the true count, and the first exact one is the maximum.
-    heap = [
-        (-count, sort_keys[left], sort_keys[right], left, right)
-        for (left, right), count in pair_counts.items()
-    ]
+    heap = [(-count, sort_keys[left], sort_keys[right], left, right) for (left, right), count in pair_counts.items()]
     heapq.heapify(heap)
 
     merges: list[Pair] = []
@@ -149,9 +144,7 @@ def train_bpe(
                 f"a special token must be longer than one byte, which is a token already; got {token!r}. "
                 "Choose a longer one, such as '<|endoftext|>'."
             )
-    counts = count_pretokens(
-        part for document in documents for part in split_on_special(document, special_tokens)
-    )
+    counts = count_pretokens(part for document in documents for part in split_on_special(document, special_tokens))
     merges = learn_merges(counts, vocab_size - smallest)
     return assemble_vocab(merges, special_tokens), merges
 

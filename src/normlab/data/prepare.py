@@ -6,17 +6,19 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from normlab.core.errors import DataError
 from normlab.core.files import write_whole
-from normlab.core.types import Count
-from normlab.data.bpe import train_bpe
+from normlab.core.types import Bounds
+from normlab.data.bpe import NUM_BYTES, train_bpe
 from normlab.data.source import Source, Split
 from normlab.data.tokenizer import END_OF_TEXT, BPETokenizer, ByteTokenizer, Tokenizer
 from normlab.data.windows import Tokens
 
+VocabSize = Annotated[int, Bounds(low=NUM_BYTES + 1)]
 Announce = Callable[[str], None]
 TokenizerFactory = Callable[[Source, Path, Announce], Tokenizer]
 
@@ -45,7 +47,7 @@ def byte_tokenizer(source: Source, cache: Path, announce: Announce) -> ByteToken
     return ByteTokenizer()
 
 
-def bpe_tokenizer(source: Source, cache: Path, announce: Announce, *, vocab_size: Count) -> BPETokenizer:
+def bpe_tokenizer(source: Source, cache: Path, announce: Announce, *, vocab_size: VocabSize) -> BPETokenizer:
     """A byte-level BPE of at most ``vocab_size`` tokens, trained on the training split at first use."""
     path = cache / "tokenizers" / (_key(source.identity("train"), str(vocab_size)) + ".json")
     if path.is_file():

@@ -96,9 +96,7 @@ class BPETokenizer(Tokenizer):
 
     FORMAT = "normlab-bpe-1"
 
-    def __init__(
-        self, vocab: Mapping[int, bytes], merges: Iterable[Pair], special_tokens: Iterable[str] | None = None
-    ):
+    def __init__(self, vocab: Mapping[int, bytes], merges: Iterable[Pair], special_tokens: Iterable[str] | None = None):
         special_tokens = list(dict.fromkeys(special_tokens or ()))
         if sorted(vocab) != list(range(len(vocab))):
             raise DataError(
@@ -237,9 +235,7 @@ class ByteTokenizer(Tokenizer):
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of ``ids``, exactly; raises DataError for an id that is not 0 to 256."""
         checked = (_checked_id(token_id, self.vocab_size) for token_id in ids)
-        return b"".join(
-            END_OF_TEXT.encode() if byte == self.end_of_text else bytes([byte]) for byte in checked
-        )
+        return b"".join(END_OF_TEXT.encode() if byte == self.end_of_text else bytes([byte]) for byte in checked)
 
     def content(self) -> dict[str, Any]:
         """The format alone: there is nothing to choose."""
@@ -250,6 +246,19 @@ class ByteTokenizer(Tokenizer):
         """Read a file written by ``save``; raises DataError for any other."""
         _load(path, cls.FORMAT)
         return cls()
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer that ``save`` wrote to the file, of whichever kind; raises DataError for any other."""
+    try:
+        found = json.loads(Path(path).read_bytes()).get("format")
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        raise _unusable(path, f"it cannot be read ({error})") from error
+    kinds = (BPETokenizer, ByteTokenizer)
+    for kind in kinds:
+        if found == kind.FORMAT:
+            return kind.load(path)
+    raise _unusable(path, f"its format must be one of {[kind.FORMAT for kind in kinds]}, not {found!r}")
 
 
 def apply_merges(ids: list[int], ranks: Mapping[tuple[int, int], int], products: list[int]) -> list[int]:
@@ -280,9 +289,7 @@ def apply_merges(ids: list[int], ranks: Mapping[tuple[int, int], int], products:
 
 def _checked_id(token_id: int, vocab_size: int) -> int:
     if not 0 <= token_id < vocab_size:
-        raise DataError(
-            f"a token id must be 0 to {vocab_size - 1}; got {token_id}. Use the encoding tokenizer."
-        )
+        raise DataError(f"a token id must be 0 to {vocab_size - 1}; got {token_id}. Use the encoding tokenizer.")
     return token_id
 
 
@@ -307,15 +314,3 @@ def _load(path: str | Path, expected_format: str) -> dict[str, Any]:
 
 def _unusable(path: str | Path, reason: str) -> DataError:
     return DataError(f"{path} must be a tokenizer file as save writes it: {reason}. Train and save it again.")
-
-
-def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer that ``save`` wrote to the file, of whichever kind; raises DataError for any other file."""
-    try:
-        found = json.loads(Path(path).read_bytes()).get("format")
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
-        raise _unusable(path, f"it cannot be read ({error})") from error
-    kinds = {kind.FORMAT: kind for kind in (BPETokenizer, ByteTokenizer)}
-    if found not in kinds:
-        raise _unusable(path, f"its format must be one of {', '.join(kinds)}, not {found!r}")
-    return kinds[found].load(path)

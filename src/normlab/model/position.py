@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from normlab.core.types import Positive
 
+
 class NoPosition(nn.Module):
     """NoPE: order reaches the model through the causal mask alone.  Kazemnejad et al. 2023.
 

@@ -19,7 +19,12 @@ from normlab.core.files import folder_made_whole
 from normlab.core.records import encode_json
 
 FORMAT = 1
-MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+MODEL, OPTIMIZER, STATE, MANIFEST = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "manifest.json",
+)
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -81,9 +86,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: optim.Optimizer) -> dict[str
     }
 
 
-def _restore_optimizer(
-    model: nn.Module, optimizer: optim.Optimizer, saved: dict[str, Tensor], source: Path
-) -> None:
+def _restore_optimizer(model: nn.Module, optimizer: optim.Optimizer, saved: dict[str, Tensor], source: Path) -> None:
     parameters = dict(model.named_parameters())
     for key, value in saved.items():
         name, _, state_name = key.rpartition("/")

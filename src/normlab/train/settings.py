@@ -26,8 +26,8 @@ class TrainerSettings:
 
     ``batch_size`` is in sequences a step; ``grad_clip`` is the largest gradient norm, null for no clipping;
     ``val_every`` and ``checkpoint_every`` are in steps (0: only at the end), and a validation takes ``val_tokens``
-    tokens, always the same. ``device=auto`` takes CUDA, then MPS, then the CPU; ``precision=bfloat16`` means autocast over float32
-    weights.
+    tokens, always the same. ``device=auto`` takes CUDA, then MPS, then the CPU; ``precision=bfloat16`` means
+    autocast over float32 weights.
     """
 
     steps: Count

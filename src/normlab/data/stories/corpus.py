@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from normlab.data.source import Split
 from normlab.data.stories.choices import SampledChoices
 from normlab.data.stories.grammar import Story, tell_story
 
@@ -33,17 +34,17 @@ class Stories:
         self._corpus_seed = corpus_seed
         self._nats: dict[str, float] = {}
 
-    def stories(self, split: str) -> Iterator[Story]:
+    def stories(self, split: Split) -> Iterator[Story]:
         """The stories of `train` or `valid` in a fixed order, drawn while they are asked for."""
         if split not in self._num_stories:
             raise ValueError(f"split must be one of {', '.join(self._num_stories)}; got {split!r}.")
         return self._draw(split)
 
-    def documents(self, split: str) -> Iterator[str]:
+    def documents(self, split: Split) -> Iterator[str]:
         """The texts of `train` or `valid`, all distinct within and across the splits, in a fixed order."""
         return (story.text for story in self.stories(split))
 
-    def nats(self, split: str) -> float:
+    def nats(self, split: Split) -> float:
         """The sum of -log p(text) over the stories of the split, where p is the grammar's probability.
 
         Each summand adds up -log p(choice) over the choices that made the story, which is exact because a
@@ -63,20 +64,16 @@ class Stories:
             self._nats[split] = math.fsum(story.nats for story in self.stories(split))
         return self._nats[split]
 
-    def identity(self) -> str:
-        """SHA-256, in hex, of all that decides the documents: the arguments and the source of this
-        package.
-        """
-        digest = hashlib.sha256()
+    def identity(self, split: Split) -> str:
+        """SHA-256, in hex, of all that decides a split: the arguments and the source of this package."""
+        digest = hashlib.sha256(f"{split} {self._num_stories[split]} {self._corpus_seed}".encode())
         package = Path(__file__).parent
-        arguments = f"{self._num_stories['train']} {self._num_stories['valid']} {self._corpus_seed}"
-        digest.update(arguments.encode())
         for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
             source = path.read_text(encoding="utf-8")
             digest.update(f"\0{path.relative_to(package).as_posix()}\0{source}".encode())
         return digest.hexdigest()
 
-    def _draw(self, split: str) -> Iterator[Story]:
+    def _draw(self, split: Split) -> Iterator[Story]:
         seen: set[bytes] = set()
         index = 0
         while len(seen) < self._num_stories[split]:

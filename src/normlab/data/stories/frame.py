@@ -7,6 +7,10 @@ from normlab.data.stories.cast import Character, introduce
 from normlab.data.stories.lexicon import HABITS, HOMES, TRAIT_SIGNS, with_article
 from normlab.data.stories.page import Page
 
+NIGHTS = ("slept soundly", "slept with a smile", "lay awake and watched the moon", "dreamed of cake")
+MEMORIES = ("tells this story to anyone who asks", "laughs about it still", "remembers it well")
+RETURNS = ("as on every other day", "and all was well", "just as before", "a little wiser")
+
 
 @dataclass(frozen=True, slots=True)
 class Hero:
@@ -53,29 +57,16 @@ def _pick_habit_or_sign(page: Page, hero: Character) -> str | None:
 def close_story(page: Page, hero: Hero, morals: Sequence[str]) -> None:
     """The last sentence: a moral, or the hero's day ends and the home, the habit or the trait is recalled."""
     who = hero.character
-    beginnings = [
-        " And so they learned that ",
-        " As the old people say, ",
-        " Remember: ",
-        f"\n\nThat night {who.name} the {who.kind} ",
-        f"\n\nTo this day {who.name}, the {who.trait} {who.kind}, ",
-        f"\n\nSomewhere {hero.home}, {with_article(who.trait)} {who.kind} ",
-    ]
+    endings: dict[str, Sequence[str]] = {
+        " And so they learned that ": morals,
+        " As the old people say, ": morals,
+        " Remember: ": morals,
+        f"\n\nThat night {who.name} the {who.kind} ": NIGHTS,
+        f"\n\nTo this day {who.name}, the {who.trait} {who.kind}, ": MEMORIES,
+        f"\n\nSomewhere {hero.home}, {with_article(who.trait)} {who.kind} ": MEMORIES,
+    }
     if hero.habit is not None:
-        beginnings += [f"\n\nThe next morning {who.name} was ready to {hero.habit} again"]
-        beginnings += [f"\n\nAs for {who.name}, {who.he} went home to {hero.habit}"]
-    beginning = page.pick(*beginnings)
-    match beginning.split()[0]:
-        case "And" | "As" | "Remember:" if not beginning.startswith("\n"):
-            page.pick(*morals)
-        case "That":
-            page.pick(
-                "slept soundly", "slept with a smile", "lay awake and watched the moon", "dreamed of cake"
-            )
-        case "To":
-            page.pick("tells the story to anyone who asks", "smiles when somebody tells the story")
-        case "Somewhere":
-            page.pick("still tells this story", "still laughs about it", "remembers it well")
-        case _:
-            page.pick(", as on every other day", ", and all was well", ", just as before", ", a little wiser")
+        endings[f"\n\nThe next morning {who.name} was ready to {hero.habit} again, "] = RETURNS
+        endings[f"\n\nAs for {who.name}, {who.he} went home to {hero.habit}, "] = RETURNS
+    page.pick(*endings[page.pick(*endings)])
     page.say(".")

@@ -18,7 +18,7 @@ PLOTS: dict[str, Callable[[Page, Character], tuple[str, ...]]] = {
     "But no summer is without a storm. ": storm.tell,
     "One day a promise was made. ": promise.tell,
     "It all began with a promise. ": promise.tell,
-    "One day there was something to share. ": sharing.tell,
+    "Then there was something to share. ": sharing.tell,
     "There was much to share that year. ": sharing.tell,
     "One day a present had to be found. ": making.tell,
     "A good present is hard to find. ": making.tell,

@@ -82,7 +82,7 @@ class ReadingPage:
         self.position += len(words)
 
     def pick(self, *phrases: str, weights: Sequence[int] | None = None) -> str:
-        """Move past the one phrase that the text continues with.  Raises NotInGrammar if none fits."""
+        """Move past the phrase that comes next.  Raises NotInGrammar if there is none."""
         for index, phrase in enumerate(phrases):
             if self._text.startswith(phrase, self.position):
                 probability = 1 / len(phrases) if weights is None else weights[index] / sum(weights)

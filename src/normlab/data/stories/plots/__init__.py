@@ -1,3 +1,1 @@
-"""One plot a file: `tell(page, hero)` writes the paragraphs between opening and closing, and returns
-fitting morals.
-"""
+"""One plot a file: `tell(page, hero)` writes what happens and returns the morals that fit it."""

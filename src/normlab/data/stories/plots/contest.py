@@ -34,7 +34,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.say("\n\n")
     _pay(page, winner, loser, wager)
     return (
-        "slow feet arrive too",
+        "whoever races must know how to lose",
         "a wager is easier made than paid",
         "a good loser wins a friend",
         "it is the last step that counts",
@@ -105,14 +105,16 @@ def _pay(page: Page, winner: Character, loser: Character, wager: str) -> None:
         f"As agreed, {loser.name} {paid}",
     )
     page.pick(" with a red face", " without complaint", ", grumbling at first", " very badly")
-    if page.pick(f". {winner.name} watched ", f". After a while {winner.name} ").endswith("watched "):
+    reaction = page.pick(
+        ", and that was that.", f". {winner.name} watched ", f". Soon {winner.name} ", weights=(2, 1, 1)
+    )
+    if reaction.endswith("watched "):
         page.pick("from a bench", "with folded arms", "through the window")
         page.pick(', and said, "', ', then called, "')
         page.pick("You ran well", "It was a close race", "Next time it may be my turn", "Let us be friends")
         page.pick('."', '!"')
-    else:
+    elif reaction.startswith(". Soon"):
         page.pick("came to help", "brought two cups of tea", "felt sorry and joined in")
         page.pick(
-            f", and from then on {winner.he} and {loser.name} raced only for fun.",
-            ", and they laughed about it together.",
+            f", and {winner.he} and {loser.name} became friends.", ", and they laughed about it together."
         )

@@ -3,7 +3,7 @@
 from normlab.data.stories.cast import Character, introduce
 from normlab.data.stories.lexicon import COLOURS, GIFTS, PLACES
 from normlab.data.stories.page import Page
-from normlab.data.stories.plots.common import pick_time_of_day
+from normlab.data.stories.plots.time_of_day import pick_time_of_day
 
 TREASURES = (
     "scarf", "button", "whistle", "marble", "ribbon", "kite", "ball", "mitten", "spoon", "bell", "lantern",

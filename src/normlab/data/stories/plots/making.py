@@ -1,6 +1,4 @@
-"""A present is to be made from three things; each is fetched from somewhere for a small service, then it
-is made.
-"""
+"""A present is made of three things, each of which is earned with a small service."""
 
 from normlab.data.stories.cast import Character, introduce, pick_with_article
 from normlab.data.stories.lexicon import COLOURS, PLACES, listed, with_article
@@ -103,4 +101,5 @@ def _give(page: Page, hero: Character, friend: Character, thing: str, occasion: 
         f", and {hero.name} was the proudest {hero.kind} of all.",
         f", and {friend.name} would not let go of it.",
         ", and everybody wanted one too.",
+        ".",
     )

@@ -1,6 +1,4 @@
-"""A strange noise at night: wrong guesses are ruled out one by one until the true and harmless cause is
-found.
-"""
+"""A strange noise at night frightens the hero until its true and harmless cause is found."""
 
 from normlab.data.stories.cast import Character, introduce, pick_with_article
 from normlab.data.stories.lexicon import COLOURS, DRINKS
@@ -12,7 +10,7 @@ NOISES = {
     "humming": (
         "the bees in the old wall",
         "the kettle, left on the stove",
-        "Grandmother singing in her sleep",
+        "somebody singing in the kitchen",
     ),
     "rattling": ("the loose shutter", "the lid of the pot", "marbles rolling in a drawer"),
     "sighing": ("the wind in the chimney", "the old dog in its dream", "the bellows by the hearth"),
@@ -36,7 +34,7 @@ MOST_PLACES = 2
 
 def tell(page: Page, hero: Character) -> tuple[str, ...]:
     """Hear a noise, name a fear, search, find the cause that fits the noise, and laugh about it."""
-    page.pick(f"{hero.name} woke up", f"{hero.name} could not fall asleep", f"{hero.he} sat up in bed")
+    page.pick(f"{hero.name} woke up", f"{hero.name} could not fall asleep", f"{hero.He} sat up in bed")
     page.pick(". Somewhere there was a ", ". Out of the dark came a ", f". {hero.He} had heard a ")
     page.pick("soft ", "strange ", "slow ", "low ")
     noise = page.pick(*NOISES)
@@ -89,7 +87,7 @@ def _search(page: Page, fear: str) -> None:
 
 
 def _find(page: Page, hero: Character, companion: Character, noise: str, fear: str) -> None:
-    page.pick(f"The {noise} grew louder", f"But the {noise} went on", f"Still they heard the {noise}")
+    page.pick(f"The {noise} grew louder", f"On and on went the {noise}", f"Still they heard the {noise}")
     page.pick(", until ", ". Then ")
     page.pick(f"{companion.name} pointed. ", f"{hero.name} stopped. ", f"{hero.name} opened one more door. ")
     page.pick("It was nothing but ", "There it was: ", "And what did they see? It was ")

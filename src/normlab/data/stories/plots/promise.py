@@ -101,12 +101,10 @@ def _keep_promise(
     page.pick(". They worked hard", ". They sang at their work", ". It was hot and heavy work")
     page.pick(" for two hours", " until their arms ached", " without a rest", " until the job was done")
     page.pick(
-        f". {friend.name} beamed",
-        f". {friend.name} was full of joy",
-        f". {friend.name} had tears in {friend.his} eyes",
+        f". {friend.name} beamed.",
+        f". {friend.name} was full of joy.",
+        f'. "You keep your word," said {friend.name}.',
     )
-    page.pick(" and said, ", " and told everyone, ")
-    page.pick(f'"{hero.name} keeps a promise."', f'"You can build a house on the word of {hero.name}."')
     if page.pick(f" {hero.name} felt ", " And look who came up the path: ").startswith(" And"):
         page.say(f'{tempter.name}. "It is no fun to {temptation} alone,"')
         page.pick(f" {tempter.he} said", f" {tempter.he} grumbled")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from normlab.data.stories.cast import Character, introduce, pick_with_article
 from normlab.data.stories.lexicon import COLOURS, NUMBERS, PLACES, counted, listed
 from normlab.data.stories.page import Page
-from normlab.data.stories.plots.common import pick_time_of_day
+from normlab.data.stories.plots.time_of_day import pick_time_of_day
 
 GOODS = {
     "plums": "plum", "pears": "pear", "berries": "berry", "cherries": "cherry", "figs": "fig",
@@ -44,7 +44,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.say("\n\nOn the way ")
     _share(page, hero, harvest)
     while harvest.left > 0 and len(harvest.guests) < MOST_GUESTS:
-        if page.pick("\n\nThen ", "\n\nNobody else came by", weights=(1, 1)) != "\n\nThen ":
+        if page.pick("\n\nThen ", "\n\nNobody else came by", weights=(2, 1)) != "\n\nThen ":
             break
         _share(page, hero, harvest)
     else:

@@ -1,0 +1,81 @@
+"""Wrong input: one line that says what must hold, what came and what to type; exit code 2; nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+
+WRONG = {
+    "model.num_layers=0": ["model.num_layers", "at least 1", "got 0", "model.num_layers=4"],
+    "model.width=100 model.num_heads=3": ["divisible", "100 and 3", "model.num_heads=2"],
+    "model.width=12 model.num_heads=4": ["even head width", "got 3"],
+    "optimizer.lr=abc": ["optimizer.lr", "a number greater than 0", "'abc'", "optimizer.lr=0.003"],
+    "optimizer.lr=-1": ["optimizer.lr", "greater than 0", "got -1"],
+    "optimizer.lr=null": ["optimizer.lr", "a number", "null"],
+    "optimizer.lr=nan": ["optimizer.lr", "a number"],
+    "optimizer.betas=[0.9]": ["optimizer.betas", "2 values"],
+    "optimizer.betas=[0.9,1.0]": ["optimizer.betas", "[0, 1)"],
+    "optimizer.lrr=1": ["optimizer.lrr", "lr, betas, eps, weight_decay", "Type optimizer.lr="],
+    "optimiser.lr=1": ["optimiser", "optimizer"],
+    "model/norm=nome": ["model/norm", "layernorm, none, rmsnorm", "'nome'", "model/norm=none"],
+    "model/norm=null": ["model/norm", "Type model/norm=none"],
+    "model.norm=none": ["slashes", "Type model/norm=none"],
+    "model.norm=null": ["slashes", "Type model/norm=none"],
+    "model/norm=": ["model/norm", "Type model/norm=none"],
+    "model.norm.epsilon=1": ["model.norm.epsilon", "eps", "model.norm.eps="],
+    "+model.norm.epsilon=1": ["model.norm.epsilon", "eps"],
+    "seed=1.5": ["seed", "whole number", "1.5"],
+    "seed=-1": ["seed", "at least 0"],
+    "trainer.compile=maybe": ["trainer.compile", "true or false"],
+    "trainer.precision=float16": ["trainer.precision", "float32, bfloat16"],
+    "trainer.device=quantum": ["trainer.device", "quantum", "trainer.device=auto"],
+    "init.scale.roles=[ffn_dwon]": ["init.scale.roles", "ffn_down"],
+    "init.scale.roles=ffn_down": ["init.scale.roles", "a list"],
+    "attention/clamp=hard attention.clamp.limit=0": ["attention.clamp.limit", "greater than 0"],
+    "attention.clamp.limit=3": ["attention.clamp.limit"],
+    "data=text": ["data.train", "data.train=[a.txt,b.txt]"],
+    "data=text data.train=absent.txt data.valid=absent.txt": ["absent.txt", "exist"],
+    "data=text data.train=empty.txt data.valid=empty.txt": ["empty.txt", "is empty"],
+    "data=text data.train=latin.txt data.valid=latin.txt": ["latin.txt", "UTF-8", "byte 3 "],
+    "data=text data.train=short.txt data.valid=short.txt tokenizer=bytes": ["more tokens", "context_length"],
+    "tokenizer.vocab_size=100": ["256"],
+    "task=generate": ["checkpoint", "must be given"],
+    "task=generate checkpoint=.": ["checkpoint", "run folder"],
+    "task=generate checkpoint=nowhere": ["checkpoint", "run folder", "nowhere"],
+    "task=evaluate checkpoint=nowhere": ["checkpoint", "run folder", "nowhere"],
+    "task=evaluate checkpoint=nowhere model/norm=none": ["model/norm=none", "no effect"],
+    "task=generate checkpoint=nowhere temperature=-1": ["temperature", "at least 0"],
+    "task=generate checkpoint=nowhere temprature=1": ["temprature", "temperature"],
+    "resume=nowhere": ["resume", "run folder", "nowhere"],
+    "data=from_checkpoint": ["task=evaluate"],
+    "model.norm._target_=os.system": ["os.system", "allow_targets=[os]"],
+    "+model.norm.extra={_target_:torch.load}": ["torch.load", "allow_targets=[torch]"],
+    "model.width": ["model.width"],
+    "experiment=nothing": ["experiment"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_wrong_input_gets_one_line_and_leaves_nothing(arguments: str, command, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    (tmp_path / "short.txt").write_text("Too short.")
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    said = command(*arguments.split(" "))
+
+    assert said.exit_code == 2
+    assert said.out == ""
+    (line,) = [text for text in said.err.splitlines() if not text.startswith("Encoding")]
+    assert line.startswith("error: ")
+    assert len(line) < 320
+    for part in WRONG[arguments]:
+        assert part in line, line
+    after = sorted(path.name for path in tmp_path.iterdir() if path.name != "data")
+    assert after == before
+
+
+def test_one_wrong_run_stops_a_sweep_before_it_starts(command, tmp_path: Path) -> None:
+    said = command("--multirun", "model=micro", "model.num_heads=2,3", "seed=0,1")
+    assert said.exit_code == 2
+    assert "divisible" in said.err
+    assert not any(tmp_path.iterdir())

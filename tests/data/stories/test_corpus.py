@@ -1,0 +1,123 @@
+"""The corpus: deterministic, disjoint by hash, of known entropy, and identified by all that decides it."""
+
+import hashlib
+import itertools
+import math
+import random
+import shutil
+import statistics
+
+import pytest
+
+from normlab.data.stories import corpus
+from normlab.data.stories.choices import SampledChoices
+from normlab.data.stories.corpus import Stories
+from normlab.data.stories.grammar import read_story, tell_story
+
+GOLDEN_SHA256 = "df07b576facff6ee644be594c8822cc49a0f556597f4fa1ee8b981381cf36f4c"
+
+
+def small_corpus(num_train_stories: int = 300, num_valid_stories: int = 40, corpus_seed: int = 0) -> Stories:
+    return Stories(
+        num_train_stories=num_train_stories, num_valid_stories=num_valid_stories, corpus_seed=corpus_seed
+    )
+
+
+def test_the_first_hundred_stories_are_the_golden_ones() -> None:
+    """A changed grammar changes this digest; it is updated together with the grammar, on purpose."""
+    texts = list(small_corpus(num_train_stories=100).documents("train"))
+    assert hashlib.sha256("\0".join(texts).encode()).hexdigest() == GOLDEN_SHA256
+
+
+def test_documents_are_as_many_as_asked_for_and_all_distinct() -> None:
+    stories = small_corpus()
+    train, valid = list(stories.documents("train")), list(stories.documents("valid"))
+    assert (len(train), len(valid)) == (300, 40)
+    assert len(set(train + valid)) == 340
+    assert list(stories.documents("train")) == train
+
+
+def test_no_story_depends_on_how_many_are_asked_for() -> None:
+    train = list(small_corpus().documents("train"))
+    assert list(small_corpus(num_train_stories=50, num_valid_stories=5).documents("train")) == train[:50]
+    assert list(itertools.islice(small_corpus(num_train_stories=10**9).documents("train"), 20)) == train[:20]
+
+
+def test_the_hash_of_a_text_alone_decides_its_split() -> None:
+    for split, seed in itertools.product(("train", "valid"), (0, 1)):
+        for text in small_corpus(corpus_seed=seed).documents(split):
+            in_valid_bucket = int(hashlib.sha256(text.encode()).hexdigest()[:2], 16) % 16 == 0
+            assert in_valid_bucket == (split == "valid")
+
+
+def test_a_duplicate_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell_few_stories(choose) -> str:
+        return f"story {choose(range(100))}"
+
+    monkeypatch.setattr(corpus, "tell_story", tell_few_stories)
+    texts = list(small_corpus(num_train_stories=60).documents("train"))
+    assert len(set(texts)) == 60
+
+
+def test_another_seed_gives_other_stories() -> None:
+    first = set(small_corpus().documents("train"))
+    assert first.isdisjoint(small_corpus(corpus_seed=1).documents("train"))
+
+
+def test_nats_of_a_split_is_what_reading_its_texts_gives() -> None:
+    stories = small_corpus()
+    for split in ("train", "valid"):
+        read = math.fsum(read_story(text).nats for text in stories.documents(split))
+        assert stories.nats(split) == pytest.approx(read, rel=1e-9)
+        assert stories.nats(split) == stories.nats(split)
+
+
+def test_nats_per_story_agrees_with_independent_draws() -> None:
+    """Within four standard errors of the difference of two independent means."""
+    drawn = []
+    for seed in range(2000):
+        choose = SampledChoices(random.Random(seed))
+        tell_story(choose)
+        drawn.append(choose.nats)
+    num_stories = 1500
+    mean = small_corpus(num_train_stories=num_stories).nats("train") / num_stories
+    error = statistics.stdev(drawn) * math.sqrt(1 / len(drawn) + 1 / num_stories)
+    assert abs(mean - statistics.mean(drawn)) < 4 * error
+
+
+def test_an_unknown_split_is_refused_at_once_with_the_legal_names() -> None:
+    for method in (small_corpus().documents, small_corpus().stories, small_corpus().nats):
+        with pytest.raises(ValueError, match=r"train, valid.*'test'"):
+            method("test")
+
+
+def test_a_negative_number_of_stories_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"num_valid_stories.*-1"):
+        small_corpus(num_valid_stories=-1)
+
+
+def test_an_empty_split_has_no_documents_and_no_nats() -> None:
+    empty = small_corpus(num_train_stories=0)
+    assert (list(empty.documents("train")), empty.nats("train")) == ([], 0.0)
+
+
+def test_identity_changes_with_every_argument() -> None:
+    corpora = [
+        small_corpus(),
+        small_corpus(num_train_stories=301),
+        small_corpus(num_valid_stories=41),
+        small_corpus(corpus_seed=1),
+    ]
+    assert len({one.identity() for one in corpora}) == 4
+    assert small_corpus().identity() == small_corpus().identity()
+
+
+def test_identity_changes_with_the_source_of_the_grammar(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = small_corpus().identity()
+    package = tmp_path / "stories"
+    shutil.copytree(corpus.Path(corpus.__file__).parent, package)
+    monkeypatch.setattr(corpus, "__file__", str(package / "corpus.py"))
+    assert small_corpus().identity() == before
+    plot = package / "plots" / "lost.py"
+    plot.write_text(plot.read_text(encoding="utf-8").replace("scarf", "sock"), encoding="utf-8")
+    assert small_corpus().identity() != before
