@@ -222,7 +222,10 @@ def run_get_lr_cosine_schedule(
 
 
 def run_save_checkpoint(
-    model: nn.Module, optimizer: torch.optim.Optimizer, iteration: int, out: str | os.PathLike[str] | BinaryIO | IO[bytes]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    iteration: int,
+    out: str | os.PathLike[str] | BinaryIO | IO[bytes],
 ) -> None:
     """A checkpoint folder of the project's, as one tar archive. The optimizer's state must be tensors."""
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
@@ -246,9 +249,7 @@ def run_load_checkpoint(
     return state["iteration"]
 
 
-def get_tokenizer(
-    vocab: dict[int, bytes], merges: list[Pair], special_tokens: list[str] | None = None
-) -> BPETokenizer:
+def get_tokenizer(vocab: dict[int, bytes], merges: list[Pair], special_tokens: list[str] | None = None) -> BPETokenizer:
     return BPETokenizer(vocab, merges, special_tokens)
 
 

@@ -14,14 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.canonical import fingerprint_of
 from normlab.app.folders import claimed_folder
+from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import check_groups, explain, group_options
 from normlab.app.resume import check_same_experiment
 from normlab.app.schema import check_schema
 from normlab.app.targets import admitted_packages, check_targets
-from normlab.app.validate import DATA_OF_CHECKPOINT, validate
+from normlab.app.validate import validate
 from normlab.core.errors import ConfigError
-
-CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
@@ -69,7 +68,7 @@ def _checked(config_name: str, overrides: list[str]) -> DictConfig:
     check_targets(config, admitted_packages(overrides))
     check_schema(config, compose_defaults)
     validate(config)
-    if config.data._target_ != DATA_OF_CHECKPOINT:
+    if "checkpoint" not in config:
         fingerprint_of(config)  # Reads the data files, so that a missing or damaged one is found here.
     if config.get("resume") is not None:
         check_same_experiment(config)

@@ -1,4 +1,4 @@
-"""Values that YAML files compute: ``${run_name:}``, ``${hidden_width:…}``."""
+"""Values that YAML files compute: ``${run_name:}``, ``${hidden_width:…}``, ``${option_help:}``."""
 
 import re
 from fractions import Fraction
@@ -6,6 +6,7 @@ from fractions import Fraction
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.canonical import fingerprint_of
+from normlab.app.options import help_text
 
 NAME_CHARACTERS = 80
 FINGERPRINT_CHARACTERS = 8
@@ -14,6 +15,7 @@ FINGERPRINT_CHARACTERS = 8
 def register_resolvers() -> None:
     """Make the resolvers known to OmegaConf, which calls them as often as it likes: they have no effects."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("option_help", help_text, replace=True)
     OmegaConf.register_new_resolver("hidden_width", hidden_width, replace=True)
 
 

@@ -1,4 +1,4 @@
-"""What a finished run says of itself: summary.json, and the closing lines on the terminal."""
+"""What a finished run says of itself: summary.json, and the closing line on the terminal."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from normlab.app.canonical import fingerprint_of
 from normlab.app.provenance import git_commit, versions
 from normlab.core.records import Outcome
-from normlab.core.run_folder import RunFolder
 from normlab.train.state import RunState
 
 
@@ -52,15 +51,9 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def closing_lines(state: RunState, facts: RunFacts, folder: RunFolder) -> str:
-    """Outcome, validation loss, where the folder is, and what to type next."""
-    return "\n".join(
-        [
-            f"{state.outcome}: {_what_happened(state, facts)}",
-            f"run folder: {folder.path}",
-            f"look closer: tensorboard --logdir {folder.path}",
-        ]
-    )
+def closing_line(state: RunState, facts: RunFacts) -> str:
+    """Outcome, validation loss, and how long it took."""
+    return f"{state.outcome}: {_what_happened(state, facts)}"
 
 
 def _what_happened(state: RunState, facts: RunFacts) -> str:

@@ -35,8 +35,7 @@ def folder_made_whole(path: Path) -> Iterator[Path]:
         for entry in [*temporary.iterdir(), temporary]:
             _flush(entry)
         os.chmod(temporary, 0o777 & ~_umask())
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        _replace_folder(path, temporary)
         _flush(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -49,6 +48,20 @@ def point_to(link: Path, target_name: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target_name)
     os.replace(temporary, link)
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    """Rename ``new`` to ``path``; an older folder steps aside whole before it is deleted, or back if that fails."""
+    aside = new.with_name(f"{new.name}.old")
+    if path.is_dir():
+        os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if aside.is_dir():
+            os.replace(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

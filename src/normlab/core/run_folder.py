@@ -70,18 +70,21 @@ class RunFolder:
         return folder
 
     def discard_if_unused(self) -> None:
-        """Remove the folder where it holds nothing but Hydra's notes, and the parents that this leaves empty."""
+        """Remove the folder where it holds nothing but Hydra's notes, and the two parents where this leaves them empty.
+
+        The working directory stays.
+        """
         if [entry.name for entry in self.path.iterdir()] != [".hydra"]:
             return
         shutil.rmtree(self.path / ".hydra")
         for folder in (self.path, *list(self.path.parents)[:2]):
-            if any(folder.iterdir()):
+            if any(folder.iterdir()) or folder.samefile(Path.cwd()):
                 return
             folder.rmdir()
 
     def read_summary(self) -> dict[str, Any]:
         """The summary, or an empty one where the run has not ended."""
-        return json.loads(self.summary.read_text()) if self.summary.is_file() else {}
+        return json.loads(self.summary.read_bytes()) if self.summary.is_file() else {}
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace the summary."""
@@ -91,9 +94,9 @@ class RunFolder:
         """The records of all steps in order; a last line that a killed process left incomplete is passed over."""
         if not self.metrics.is_file():
             return
-        with self.metrics.open(encoding="utf-8") as lines:
+        with self.metrics.open("rb") as lines:  # a torn line may end within a character
             for line in lines:
-                if line.endswith("\n"):
+                if line.endswith(b"\n"):
                     yield json.loads(line)
 
     def forget_metrics_after(self, step: int) -> None:

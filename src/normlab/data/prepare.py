@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Annotated
 
 import numpy as np
@@ -68,8 +69,8 @@ def encode_split(source: Source, split: Split, tokenizer: Tokenizer, cache: Path
         announce(f"Encoding the {split} split (once; kept in {path.parent}).")
         write_whole(path, _as_npy(_encode(source, split, tokenizer), tokenizer.vocab_size))
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, SyntaxError, TokenError) as error:  # the header is a Python literal
         raise DataError(f"{path} is damaged ({error}). Delete it; the next run makes it again.") from None
 
 

@@ -28,7 +28,7 @@ def validation_offsets(num_tokens: int, *, num_windows: int, context_length: int
 
     All of the set where it holds no more than ``num_windows``.
     """
-    available = (num_tokens - 1) // context_length
+    available = max(0, (num_tokens - 1) // context_length)
     chosen = np.linspace(0, available, min(num_windows, available), endpoint=False).astype(np.int64)
     return chosen * context_length
 

@@ -27,16 +27,20 @@ class ExplicitAttention(nn.Module):
     """softmax(mask(clamp(q k^T / sqrt(K)))) v, step by step, so that something can stand on the logits.
 
     The clamp comes before the mask: clamping the mask's -inf to a finite bound would let the future leak in.
+    The mask ``visible`` is True where a query (row) may see a key (column): its past and itself, unless given.
     """
 
     def __init__(self, clamp: nn.Module):
         super().__init__()
         self.clamp = clamp
 
-    def forward(self, query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor) -> Tensor:
+    def forward(
+        self, query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor, visible: Tensor | None = None
+    ) -> Tensor:
         logits_BHTT = self.clamp(query_BHTK @ key_BHTK.mT / math.sqrt(query_BHTK.shape[-1]))
-        future_TT = torch.ones(logits_BHTT.shape[-2:], dtype=torch.bool, device=logits_BHTT.device).triu(1)
-        return logits_BHTT.masked_fill(future_TT, -math.inf).softmax(-1) @ value_BHTK
+        if visible is None:
+            visible = torch.ones(logits_BHTT.shape[-2:], dtype=torch.bool, device=logits_BHTT.device).tril()
+        return logits_BHTT.masked_fill(~visible, -math.inf).softmax(-1) @ value_BHTK
 
 
 class CausalSelfAttention(nn.Module):

@@ -50,7 +50,7 @@ class Sampler:
             return torch.nn.functional.one_hot(logits_V.argmax(), logits_V.numel()).to(logits_V.dtype)
         descending_V, order_V = (logits_V / self.temperature).softmax(-1).sort(descending=True)
         mass_before_V = descending_V.cumsum(-1) - descending_V
-        kept_V = mass_before_V < self.top_p
+        kept_V = (mass_before_V < self.top_p) | (self.top_p == 1)  # rounding may take the mass of a long tail to 1
         kept_V[0] = True
         if self.top_k > 0:
             kept_V[self.top_k :] = False

@@ -26,17 +26,18 @@ class ConsoleSink:
     def record(self, record: StepRecord) -> None:
         """Move the bar, or print a line now and then."""
         self._val_loss = record.val_loss if record.val_loss is not None else self._val_loss
-        losses = f"train loss {record.train_loss:.3f}"
+        facts = [f"train loss {record.train_loss:.3f}"]
         if self._val_loss is not None:
-            losses += f", val loss {self._val_loss:.3f}"
-        speed = f"{record.tokens / record.seconds:,.0f} tokens/s" if record.seconds > 0 else ""
+            facts.append(f"val loss {self._val_loss:.3f}")
+        if record.seconds > 0:
+            facts.append(f"{record.tokens / record.seconds:,.0f} tokens/s")
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{losses}, {speed}", refresh=False)
+            self._bar.set_postfix_str(", ".join(facts), refresh=False)
             self._bar.update(1)
         elif record.step % self._every == 0 or record.step == self._total_steps:
             left = record.seconds / record.step * (self._total_steps - record.step)
-            line = f"step {record.step}/{self._total_steps}  {losses}, {speed}, {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+            facts.append(f"{left:.0f} s left")
+            print(f"step {record.step}/{self._total_steps}  {', '.join(facts)}", file=sys.stderr, flush=True)
 
     def text(self, tag: str, text: str) -> None:
         """Text is for files."""

@@ -30,7 +30,7 @@ MODEL, OPTIMIZER, STATE, MANIFEST = (
 def save_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Write weights, optimizer state and ``state`` (JSON values) to the new folder ``path``."""
     with folder_made_whole(path) as folder:
-        save_file(_on_cpu(dict(model.named_parameters())), folder / MODEL)
+        save_file(_on_cpu(_weights(model)), folder / MODEL)
         save_file(_on_cpu(_optimizer_tensors(model, optimizer)), folder / OPTIMIZER)
         (folder / STATE).write_text(encode_json(state, indent=2) + "\n")
         digests = {name: _sha256(folder / name) for name in (MODEL, OPTIMIZER, STATE)}
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer | N
     state = read_state(path)
     try:
         weights = load_file(path / MODEL)
-        _fill(dict(model.named_parameters()), weights, path / MODEL)
+        _fill(_weights(model), weights, path / MODEL)
         if optimizer is not None:
             _restore_optimizer(model, optimizer, load_file(path / OPTIMIZER), path / OPTIMIZER)
     except SafetensorError as error:
@@ -56,12 +56,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer | N
 def read_state(path: Path) -> dict[str, Any]:
     """The saved state alone, the folder verified."""
     _verify(path)
-    return json.loads((path / STATE).read_text())
+    return json.loads((path / STATE).read_bytes())
 
 
 def _verify(path: Path) -> None:
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_bytes())
         found, digests = manifest["format"], dict(manifest["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(
@@ -77,6 +77,12 @@ def _verify(path: Path) -> None:
             raise CheckpointError(f"{path / name} is missing or was altered. Choose another checkpoint of the run.")
 
 
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name, a tied weight once."""
+    kept = model.state_dict().keys()
+    return {name: tensor for name, tensor in (*model.named_parameters(), *model.named_buffers()) if name in kept}
+
+
 def _optimizer_tensors(model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensor]:
     """Optimizer state by "<parameter name>/<state name>"."""
     return {
@@ -88,6 +94,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: optim.Optimizer) -> dict[str
 
 def _restore_optimizer(model: nn.Module, optimizer: optim.Optimizer, saved: dict[str, Tensor], source: Path) -> None:
     parameters = dict(model.named_parameters())
+    optimizer.state.clear()
     for key, value in saved.items():
         name, _, state_name = key.rpartition("/")
         if name not in parameters:
@@ -98,7 +105,7 @@ def _restore_optimizer(model: nn.Module, optimizer: optim.Optimizer, saved: dict
         optimizer.state[parameter][state_name] = value.to(device)
 
 
-def _fill(parameters: dict[str, nn.Parameter], saved: dict[str, Tensor], source: Path) -> None:
+def _fill(parameters: dict[str, Tensor], saved: dict[str, Tensor], source: Path) -> None:
     if parameters.keys() != saved.keys():
         name = min(parameters.keys() ^ saved.keys())
         where = "the file" if name in saved else "the model"

@@ -53,6 +53,10 @@ class RunState:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
-        """The state that :meth:`as_dict` gave, as JSON carried it. The outcome is left open: the run goes on."""
+        """The state that :meth:`as_dict` gave, as JSON carried it. An interrupted run goes on: its outcome is open."""
         history = LossHistory(**{**saved["history"], "lowest": decode_number(saved["history"]["lowest"])})
-        return cls(**{**saved, "history": history, "outcome": None})
+        names = ("final_train_loss", "final_val_loss", "best_val_loss")
+        losses = {name: decode_number(saved[name]) for name in names if saved[name] is not None}
+        outcome = saved["outcome"]
+        is_open = outcome is None or outcome == Outcome.INTERRUPTED
+        return cls(**{**saved, **losses, "history": history, "outcome": None if is_open else Outcome(outcome)})

@@ -9,12 +9,15 @@ import statistics
 
 import pytest
 
+from normlab.data.source import Split
 from normlab.data.stories import corpus
 from normlab.data.stories.choices import SampledChoices
 from normlab.data.stories.corpus import Stories
 from normlab.data.stories.grammar import read_story, tell_story
 
-GOLDEN_SHA256 = "df07b576facff6ee644be594c8822cc49a0f556597f4fa1ee8b981381cf36f4c"
+GOLDEN_SHA256 = "ac45e6c21b5d3cf42a8a52e1a5857cb5b76f4748897fe7df2321d542da7cd2c1"
+
+SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
 def small_corpus(num_train_stories: int = 300, num_valid_stories: int = 40, corpus_seed: int = 0) -> Stories:
@@ -44,7 +47,7 @@ def test_no_story_depends_on_how_many_are_asked_for() -> None:
 
 
 def test_the_hash_of_a_text_alone_decides_its_split() -> None:
-    for split, seed in itertools.product(("train", "valid"), (0, 1)):
+    for split, seed in itertools.product(SPLITS, (0, 1)):
         for text in small_corpus(corpus_seed=seed).documents(split):
             in_valid_bucket = int(hashlib.sha256(text.encode()).hexdigest()[:2], 16) % 16 == 0
             assert in_valid_bucket == (split == "valid")
@@ -56,7 +59,7 @@ def test_a_duplicate_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(corpus, "tell_story", tell_few_stories)
     texts = list(small_corpus(num_train_stories=60).documents("train"))
-    assert len(set(texts)) == 60
+    assert len(texts) == len(set(texts)) == 60
 
 
 def test_another_seed_gives_other_stories() -> None:
@@ -66,7 +69,7 @@ def test_another_seed_gives_other_stories() -> None:
 
 def test_nats_of_a_split_is_what_reading_its_texts_gives() -> None:
     stories = small_corpus()
-    for split in ("train", "valid"):
+    for split in SPLITS:
         read = math.fsum(read_story(text).nats for text in stories.documents(split))
         assert stories.nats(split) == pytest.approx(read, rel=1e-9)
         assert stories.nats(split) == stories.nats(split)
@@ -86,9 +89,10 @@ def test_nats_per_story_agrees_with_independent_draws() -> None:
 
 
 def test_an_unknown_split_is_refused_at_once_with_the_legal_names() -> None:
-    for method in (small_corpus().documents, small_corpus().stories, small_corpus().nats):
+    stories = small_corpus()
+    for method in (stories.documents, stories.stories, stories.nats, stories.identity):
         with pytest.raises(ValueError, match=r"train, valid.*'test'"):
-            method("test")
+            method("test")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_negative_number_of_stories_is_refused() -> None:
@@ -101,23 +105,22 @@ def test_an_empty_split_has_no_documents_and_no_nats() -> None:
     assert (list(empty.documents("train")), empty.nats("train")) == ([], 0.0)
 
 
-def test_identity_changes_with_every_argument() -> None:
-    corpora = [
-        small_corpus(),
-        small_corpus(num_train_stories=301),
-        small_corpus(num_valid_stories=41),
-        small_corpus(corpus_seed=1),
-    ]
-    assert len({one.identity() for one in corpora}) == 4
-    assert small_corpus().identity() == small_corpus().identity()
+def test_identity_of_a_split_changes_with_every_argument_that_decides_it() -> None:
+    train, valid = small_corpus().identity("train"), small_corpus().identity("valid")
+    assert train != valid
+    assert small_corpus().identity("train") == train
+    assert small_corpus(num_train_stories=301).identity("train") != train
+    assert small_corpus(num_valid_stories=41).identity("valid") != valid
+    assert small_corpus(corpus_seed=1).identity("train") != train
+    assert small_corpus(corpus_seed=1).identity("valid") != valid
 
 
 def test_identity_changes_with_the_source_of_the_grammar(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = small_corpus().identity()
+    before = small_corpus().identity("train")
     package = tmp_path / "stories"
     shutil.copytree(corpus.Path(corpus.__file__).parent, package)
     monkeypatch.setattr(corpus, "__file__", str(package / "corpus.py"))
-    assert small_corpus().identity() == before
+    assert small_corpus().identity("train") == before
     plot = package / "plots" / "lost.py"
     plot.write_text(plot.read_text(encoding="utf-8").replace("scarf", "sock"), encoding="utf-8")
-    assert small_corpus().identity() != before
+    assert small_corpus().identity("train") != before

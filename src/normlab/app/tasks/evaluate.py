@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from normlab.app.announce import announce
 from normlab.app.build import check_length, validation_batches
+from normlab.app.canonical import plain
 from normlab.app.checkpoints import load_trained
 from normlab.app.validate import DATA_OF_CHECKPOINT
 from normlab.core.records import encode_json
@@ -31,11 +33,12 @@ def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
     )
     loss = validation_loss(trained.model, batches, autocast(device, config.trainer.precision))
 
-    data = "its own data" if uses_own_data else str(config.data)
+    name = "its own data" if uses_own_data else f"data={HydraConfig.get().runtime.choices['data']}"
+    data = plain(trained.config.data if uses_own_data else config.data)
     result = {"checkpoint_step": trained.step, "data": data, "tokens": len(tokens), "val_loss": loss}
     with trained.folder.evaluations.open("a", encoding="utf-8") as file:
         file.write(encode_json(result) + "\n")
-    print(f"validation loss {loss:.4f} nats per token over {len(tokens):,} tokens of {data} (step {trained.step})")
+    print(f"validation loss {loss:.4f} nats per token over {len(tokens):,} tokens of {name} (step {trained.step})")
     print(f"recorded in: {trained.folder.evaluations}")
     return 0
 

@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from normlab.app.announce import announce
 from normlab.app.build import build_batches, build_corpus, build_model, build_optimizer, build_schedule
 from normlab.app.interrupts import StopRequest, stop_requests
-from normlab.app.summary import RunFacts, closing_lines, summarise
-from normlab.core.errors import UserError
+from normlab.app.summary import RunFacts, closing_line, summarise
+from normlab.core.errors import ConfigError, UserError
 from normlab.core.files import write_whole
 from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
 from normlab.core.seeding import derive_seed
+from normlab.data.entropy import entropy_per_token
 from normlab.data.tokenizer import Tokenizer
 from normlab.model.sampling import Sampler, sample_text
 from normlab.telemetry.console import ConsoleSink
@@ -37,6 +38,11 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
 
     Divergence and NaN are results (0). An exception that nobody expected is shown and ends this run only (1).
     """
+    if config.resume is None and folder.metrics.is_file():
+        raise ConfigError(
+            f"A new run needs a folder of its own; {folder.path} holds a run already. "
+            f"Type resume={folder.path} to go on with it, or name another hydra.run.dir."
+        )
     if folder.read_summary().get("outcome") == Outcome.COMPLETED:
         print(f"{folder.path} is completed already: there is nothing to resume.")
         return 0
@@ -53,7 +59,7 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
             facts.error = f"{type(error).__name__}: {error}"
             traceback.print_exc()
     folder.write_summary(summarise(state, facts))
-    print(closing_lines(state, facts, folder))
+    print(closing_line(state, facts))
     if state.outcome == Outcome.INTERRUPTED:
         sys.exit(stop.exit_code)  # also ends the sweep that this run may be part of
     return CRASH if facts.error is not None else 0
@@ -77,8 +83,7 @@ def _train(
     model = build_model(config, corpus.tokenizer, device)
     optimizer = build_optimizer(config, model)
     facts.num_parameters = model.num_parameters()
-    if (nats := source.nats("valid")) is not None:
-        facts.entropy_per_token = nats / len(corpus.valid)
+    facts.entropy_per_token = entropy_per_token(source, "valid", len(corpus.valid), Path(config.cache))
     if checkpoint is not None:
         load_checkpoint(checkpoint, model, optimizer)
         folder.forget_metrics_after(state.step)

@@ -18,11 +18,11 @@ class Stories:
     """A training and a validation split of stories, each a function of the three arguments alone.
 
     Story number i is drawn with its own generator, seeded with `corpus_seed/i`, so it does not depend on
-    the others. A story belongs to validation if and only if the SHA-256 of its text falls into one fixed
+    the others.  A story belongs to validation if and only if the SHA-256 of its text falls into one fixed
     bucket of sixteen: the splits of any two corpora, whatever their sizes and seeds, share no story.
     Duplicates are skipped.
 
-    Raises ValueError where a number of stories is negative.
+    Raises ValueError where a number of stories is negative, and in every method for an unknown split.
     """
 
     def __init__(self, *, num_train_stories: int, num_valid_stories: int, corpus_seed: int) -> None:
@@ -36,9 +36,7 @@ class Stories:
 
     def stories(self, split: Split) -> Iterator[Story]:
         """The stories of `train` or `valid` in a fixed order, drawn while they are asked for."""
-        if split not in self._num_stories:
-            raise ValueError(f"split must be one of {', '.join(self._num_stories)}; got {split!r}.")
-        return self._draw(split)
+        return self._draw(split, self._num_stories_of(split))
 
     def documents(self, split: Split) -> Iterator[str]:
         """The texts of `train` or `valid`, all distinct within and across the splits, in a fixed order."""
@@ -66,17 +64,22 @@ class Stories:
 
     def identity(self, split: Split) -> str:
         """SHA-256, in hex, of all that decides a split: the arguments and the source of this package."""
-        digest = hashlib.sha256(f"{split} {self._num_stories[split]} {self._corpus_seed}".encode())
+        digest = hashlib.sha256(f"{split} {self._num_stories_of(split)} {self._corpus_seed}".encode())
         package = Path(__file__).parent
         for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).as_posix()):
             source = path.read_text(encoding="utf-8")
             digest.update(f"\0{path.relative_to(package).as_posix()}\0{source}".encode())
         return digest.hexdigest()
 
-    def _draw(self, split: Split) -> Iterator[Story]:
+    def _num_stories_of(self, split: Split) -> int:
+        if split not in self._num_stories:
+            raise ValueError(f"split must be one of {', '.join(self._num_stories)}; got {split!r}.")
+        return self._num_stories[split]
+
+    def _draw(self, split: Split, num_stories: int) -> Iterator[Story]:
         seen: set[bytes] = set()
         index = 0
-        while len(seen) < self._num_stories[split]:
+        while len(seen) < num_stories:
             choose = SampledChoices(random.Random(f"{self._corpus_seed}/{index}"))
             text = tell_story(choose)
             index += 1

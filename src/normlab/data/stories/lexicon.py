@@ -89,14 +89,6 @@ COLOURS = (
     "red", "black", "crimson", "striped", "spotted", "blue", "green", "yellow", "purple", "orange", "white",
     "brown", "silver", "golden", "pink", "grey",
 )  # fmt: skip
-PLACES = (
-    "under the oak tree", "at the crossroads", "behind the chapel", "on the village green",
-    "by the old windmill", "in the fern valley", "near the waterfall", "beside the haystack",
-    "behind the barn", "beside the well", "near the mill", "in the tall grass", "on the stone bridge",
-    "by the duck pond", "in the orchard", "at the market", "on the hill", "in the hay loft",
-    "by the garden gate", "beneath the willow", "at the edge of the wood", "next to the beehives",
-    "under the porch",
-)  # fmt: skip
 DRINKS = (
     "hot milk",
     "mint tea",

@@ -1,8 +1,10 @@
 """A race with a wager: the quicker one dawdles or not, somebody wins, and the loser does what was agreed."""
 
 from normlab.data.stories.cast import Character, introduce, pick_with_article
-from normlab.data.stories.lexicon import COLOURS, PLACES
+from normlab.data.stories.lexicon import COLOURS
 from normlab.data.stories.page import Page
+from normlab.data.stories.places import pick_place
+from normlab.data.stories.speech import BOASTED, SAID, attribute
 
 WAGERS = {
     "wash the dishes for a week": "washed every dish for a week", "carry the water": "carried the water",
@@ -13,6 +15,8 @@ WAGERS = {
     "scrub the steps": "scrubbed the steps",
 }  # fmt: skip
 DELAYS = (
+    "ran the wrong way around a pond", "had to sneeze nine times", "picked up a lucky coin",
+    "got stuck in a hedge", "sat down to fan a hot face", "argued with a goose", "stopped to be admired",
     "stopped to eat a bun", "waved to the crowd for too long", "lay down for a minute and fell asleep",
     "took a short cut and got lost", "stopped to tie a lace", "chatted with a heron",
     "looked back and hit a post",
@@ -43,21 +47,21 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
 
 def _agree(page: Page, hero: Character, rival: Character) -> tuple[str, str, str]:
     page.pick('. "I am quicker than you,"', '. "Nobody can beat me,"', '. "Your legs are made of butter,"')
-    page.pick(f" said {rival.name}.", f" bragged {rival.name}.", f" laughed {rival.name}.")
+    attribute(page, rival.name, BOASTED)
     page.pick(' "Then let us race', ' "We shall see! Let us race', ' "Prove it! We will race')
     page.say(" to the flag ")
-    goal = page.pick(*PLACES)
+    goal = pick_place(page)
     page.pick(f'," said {hero.name}', f'," answered {hero.name}')
     page.pick(', "and the loser must ', ', "and whoever comes last must ')
     wager = page.pick(*WAGERS)
-    page.pick('." They shook hands.', f'." {rival.name} agreed.', f'." "Done!" said {rival.name}.')
-    page.pick(" So on Sunday they stood ", " The next day at noon they met ", " At once they lined up ")
-    page.pick(*[place for place in PLACES if place != goal])
+    page.pick('." "Done!"', '." "Agreed!"', '." "As you like!"', '." They shook hands.')
+    page.pick(" So on Sunday they stood ", " At noon they met ", " At once they lined up ")
+    pick_place(page, [goal])
     page.say(f", {hero.name} with ")
     colour = pick_with_article(page, COLOURS)
     page.say(" ")
     token = f"{colour} {page.pick('ribbon', 'cap', 'sash', 'feather')}"
-    page.pick(" for luck.", f" and {rival.name} with a grin.", f", {rival.name} with no fear at all.")
+    page.pick(" for luck.", f" and {rival.name} with a grin.", ".")
     return token, goal, wager
 
 
@@ -109,10 +113,11 @@ def _pay(page: Page, winner: Character, loser: Character, wager: str) -> None:
         ", and that was that.", f". {winner.name} watched ", f". Soon {winner.name} ", weights=(2, 1, 1)
     )
     if reaction.endswith("watched "):
-        page.pick("from a bench", "with folded arms", "through the window")
-        page.pick(', and said, "', ', then called, "')
-        page.pick("You ran well", "It was a close race", "Next time it may be my turn", "Let us be friends")
-        page.pick('."', '!"')
+        page.pick("from a bench", "with folded arms", "through the window", "with a grin", "from the roof")
+        page.pick(
+            '. "You ran well,"', '. "It was a close race,"', '. "Next time you may win,"', '. "Be my friend,"'
+        )
+        attribute(page, winner.name, SAID)
     elif reaction.startswith(". Soon"):
         page.pick("came to help", "brought two cups of tea", "felt sorry and joined in")
         page.pick(

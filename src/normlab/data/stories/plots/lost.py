@@ -1,30 +1,40 @@
 """Something dear is lost on a walk to three places; it lies in one of them and is found again."""
 
 from normlab.data.stories.cast import Character, introduce
-from normlab.data.stories.lexicon import COLOURS, GIFTS, PLACES
+from normlab.data.stories.lexicon import COLOURS, GIFTS
 from normlab.data.stories.page import Page
+from normlab.data.stories.places import pick_place
 from normlab.data.stories.plots.time_of_day import pick_time_of_day
+from normlab.data.stories.speech import SAID, SIGHED, attribute
 
 TREASURES = (
-    "scarf", "button", "whistle", "marble", "ribbon", "kite", "ball", "mitten", "spoon", "bell", "lantern",
-    "cap", "key", "drum", "boat", "book",
+    "comb", "thimble", "compass", "mirror", "top", "doll", "teapot", "flute", "feather", "watch", "bracelet",
+    "shell", "locket", "pencil", "slingshot", "brush", "scarf", "button", "whistle", "marble", "ribbon",
+    "kite", "ball", "mitten", "spoon", "bell", "lantern", "cap", "key", "drum", "boat", "book",
 )  # fmt: skip
 PASTIMES = (
-    "picked daisies", "chased a butterfly", "ate a pear", "took a nap", "sang to the swallows",
-    "fed the sparrows", "watched a snail", "dug a small hole", "danced in circles", "read a letter",
-    "gathered twigs", "talked to a cricket",
+    "threw pebbles", "picked cherries", "looked at the clouds", "rested both legs", "blew dandelions",
+    "played leapfrog", "practised whistling", "drank cold water", "wrote a poem", "hunted for beetles",
+    "followed a bee", "counted geese", "picked daisies", "chased a butterfly", "ate a pear", "took a nap",
+    "sang to the swallows", "fed the sparrows", "watched a snail", "dug a small hole", "danced in circles",
+    "read a letter", "gathered twigs", "talked to a cricket",
 )  # fmt: skip
 DECOYS = (
-    "an old boot", "a sleepy toad", "three wet leaves", "a broken plate", "a nest of beetles",
-    "someone's walking stick", "a rusty nail", "a snoring cat", "a heap of feathers",
+    "a bent fork", "an empty nest", "a blue eggshell", "a horseshoe", "two acorns", "a cold puddle",
+    "an angry wasp", "a torn kite", "the lid of a pot", "an old boot", "a sleepy toad", "three wet leaves",
+    "a broken plate", "a nest of beetles", "someone's walking stick", "a rusty nail", "a snoring cat",
+    "a heap of feathers",
 )  # fmt: skip
 GIVERS = (
-    "an aunt", "an old sailor", "a pedlar", "the miller", "a kind stranger", "somebody's uncle",
-    "a travelling singer",
+    "a great-aunt", "the night watchman", "a retired clown", "a cousin", "the old queen", "a famous cook",
+    "a neighbour", "an aunt", "an old sailor", "a pedlar", "the miller", "a kind stranger",
+    "somebody's uncle", "a travelling singer",
 )  # fmt: skip
 HIDING = (
-    "half hidden by a leaf", "safe and dry", "a little dusty but whole", "shining in the light",
-    "guarded by a snail", "just where it had dropped", "with a ladybird sitting on it",
+    "covered in dew", "between two stones", "warm from the sun", "wrapped in cobwebs", "as good as new",
+    "next to a sleeping mouse", "under a single leaf", "none the worse for it", "half hidden by a leaf",
+    "safe and dry", "a little dusty but whole", "shining in the light", "guarded by a snail",
+    "just where it had dropped", "with a ladybird sitting on it",
 )  # fmt: skip
 
 
@@ -33,9 +43,9 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     treasure = _name_treasure(page, hero)
     places = _walk_about(page, hero)
     page.pick(
-        f" But on the way home {hero.he} noticed that the {treasure} was gone.",
-        f" At home {hero.he} looked up and down: the {treasure} was gone.",
-        f" Then, at supper, {hero.he} found that the {treasure} was missing.",
+        f" But then the {treasure} was gone.",
+        f" At home the {treasure} was not to be found.",
+        f" At supper the {treasure} was missing.",
     )
     page.say("\n\n")
     friend = _ask_for_help(page, hero, treasure)
@@ -84,7 +94,7 @@ def _walk_about(page: Page, hero: Character) -> list[str]:
         page.say(separator.removeprefix(" ") if not places else separator)
         pastimes.append(page.pick(*[pastime for pastime in PASTIMES if pastime not in pastimes]))
         page.say(" ")
-        places.append(page.pick(*[place for place in PLACES if place not in places]))
+        places.append(pick_place(page, places))
     page.say(".")
     return places
 
@@ -97,11 +107,12 @@ def _ask_for_help(page: Page, hero: Character, treasure: str) -> Character:
     page.pick(
         f'. "My {treasure} is lost!"', f'. "I have lost my {treasure},"', f'. "I cannot find my {treasure},"'
     )
-    page.pick(f" sobbed {hero.name}. ", f" said {hero.name}. ", f" whispered {hero.name}. ")
+    attribute(page, hero.name, SIGHED)
+    page.say(" ")
     page.pick(
         '"Dry your eyes,"', '"We will look together,"', '"Nothing is ever quite gone,"', '"Leave it to me,"'
     )
-    page.say(f" said {friend.name}.")
+    attribute(page, friend.name, SAID)
     return friend
 
 
@@ -112,7 +123,7 @@ def _search(page: Page, treasure: str, places: list[str]) -> None:
     while len(remaining) > 1:
         place = page.pick(*remaining)
         remaining.remove(place)
-        if page.pick(", but they found only ", ", and there ") == ", and there ":
+        if page.pick(", but they found only ", ", and there ", weights=(2, 3)) == ", and there ":
             break
         page.pick(*DECOYS)
         page.pick(". Next they tried ", ". After that they searched ")

@@ -1,8 +1,10 @@
 """A present is made of three things, each of which is earned with a small service."""
 
 from normlab.data.stories.cast import Character, introduce, pick_with_article
-from normlab.data.stories.lexicon import COLOURS, PLACES, listed, with_article
+from normlab.data.stories.lexicon import COLOURS, listed, with_article
 from normlab.data.stories.page import Page
+from normlab.data.stories.places import pick_place
+from normlab.data.stories.speech import CRIED, SAID, attribute
 
 PARTS = {
     "kite": ("paper", "string", "two thin sticks", "glue", "a tail of rags", "a scrap of silk"),
@@ -13,14 +15,29 @@ PARTS = {
     "pie": ("pears", "dough", "cinnamon", "sugar", "cream", "blackberries"),
     "puppet": ("a wooden head", "yarn for hair", "paint", "two glass eyes", "an old glove", "felt"),
 }
-OCCASIONS = ("birthday", "wedding", "homecoming", "graduation", "coronation")
+OCCASIONS = (
+    "anniversary",
+    "christening",
+    "farewell",
+    "engagement",
+    "birthday",
+    "wedding",
+    "homecoming",
+    "graduation",
+    "coronation",
+)
 OWNERS = (
-    "the miller", "the baker", "a beekeeper", "the blacksmith", "an old widow", "the ferryman", "a weaver",
-    "the postman", "a gardener", "the schoolteacher", "a shepherd", "the clockmaker",
+    "the toymaker", "a fisherman", "the mayor", "a knight", "the cobbler", "a farmer", "the tailor",
+    "a sailor", "the innkeeper", "a painter", "the doctor", "a fiddler", "the potter", "the miller",
+    "the baker", "a beekeeper", "the blacksmith", "an old widow", "the ferryman", "a weaver", "the postman",
+    "a gardener", "the schoolteacher", "a shepherd", "the clockmaker",
 )  # fmt: skip
 SERVICES = (
-    "sweeping the floor", "singing a song", "feeding the hens", "reading a letter aloud", "holding a ladder",
-    "finding a lost slipper", "pulling weeds", "telling a joke", "rocking the baby", "washing the cups",
+    "walking the dog", "chopping wood", "mending a sock", "catching a mouse", "cleaning the windows",
+    "carrying a sack", "sorting nails", "shelling beans", "winding the clock", "brushing the horse",
+    "peeling potatoes", "polishing spoons", "guarding the door", "sweeping the floor", "singing a song",
+    "feeding the hens", "reading a letter aloud", "holding a ladder", "finding a lost slipper",
+    "pulling weeds", "telling a joke", "rocking the baby", "washing the cups",
 )  # fmt: skip
 
 
@@ -29,7 +46,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.pick(
         "It was nearly the ",
         "Soon it would be the ",
-        "The whole village was waiting for the ",
+        "All were waiting for the ",
         "Everyone spoke about the ",
     )
     occasion = page.pick(*OCCASIONS)
@@ -37,13 +54,14 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     friend = introduce(page, [hero])
     page.pick(
         '. "I will make ',
-        f'. {hero.name} had no money for a gift. "I will make ',
+        f'. {hero.name} had no money. "I will make ',
         '. "I know what to do: I will make ',
     )
     colour = pick_with_article(page, COLOURS)
     page.say(" ")
     thing = page.pick(*PARTS)
-    page.pick(f'," said {hero.name}.', f'!" cried {hero.name}.', f'," thought {hero.name}.')
+    page.say(',"')
+    attribute(page, hero.name, SAID)
     page.pick(' "For that I need ', ' "All it takes is ')
     parts: list[str] = []
     for separator in ("", ", ", ", and "):
@@ -94,12 +112,13 @@ def _give(page: Page, hero: Character, friend: Character, thing: str, occasion: 
     page.pick(
         f'"{with_article(thing).capitalize()}!"', f'"Is this {thing} for me?"', f'"What a lovely {thing}!"'
     )
-    page.pick(f" cried {friend.name}.", f" said {friend.name}.", f" whispered {friend.name}.")
+    attribute(page, friend.name, CRIED)
     page.pick(" They took it to a quiet spot ", " It was shown to all the neighbours ")
-    page.pick(*PLACES)
+    pick_place(page)
     page.pick(
         f", and {hero.name} was the proudest {hero.kind} of all.",
         f", and {friend.name} would not let go of it.",
         ", and everybody wanted one too.",
         ".",
+        weights=(1, 1, 1, 3),
     )

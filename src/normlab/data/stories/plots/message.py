@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from normlab.data.stories.cast import Character, introduce
-from normlab.data.stories.lexicon import COLOURS, GIFTS, PLACES
+from normlab.data.stories.lexicon import COLOURS, GIFTS
 from normlab.data.stories.page import Page
+from normlab.data.stories.places import pick_place
+from normlab.data.stories.speech import CRIED, SAID, attribute
 
 NEWS = {
     "boat": ("has come home", "needs a new sail", "leaves at dawn", "has sprung a leak"),
@@ -15,8 +17,9 @@ NEWS = {
     "barrel": ("is nearly empty", "holds the good cider", "rolled into the sea", "must not be opened"),
 }
 SENDERS = (
-    "the old ferryman", "the mayor", "Aunt Dora", "the lighthouse keeper", "the beekeeper", "Grandfather Kit",
-    "the widow Lark", "the stationmaster",
+    "Uncle Moss", "the night nurse", "the gardener", "Mother Thyme", "Captain Reed", "the music teacher",
+    "the toll keeper", "Cousin Bramble", "the old ferryman", "the mayor", "Aunt Dora",
+    "the lighthouse keeper", "the beekeeper", "Grandfather Kit", "the widow Lark", "the stationmaster",
 )  # fmt: skip
 OBSTACLES = {
     "a stream without a bridge": ("jumped from stone to stone", "waded across", "floated over on a log"),
@@ -32,6 +35,14 @@ OBSTACLES = {
     "a sleeping dog": ("crawled by", "did not even breathe", "sang it a lullaby"),
 }
 REPLIES = (
+    "What a day",
+    "Is that all",
+    "I thought as much",
+    "About time",
+    "How curious",
+    "You do not say",
+    "Bless my soul",
+    "That changes everything",
     "At last",
     "I knew it",
     "So it is true",
@@ -58,17 +69,16 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     _travel(page, hero, message)
     recipient = message.recipient
     page.say(f' "{message.sender[0].upper()}{message.sender[1:]} says that {message.words},"')
-    page.pick(
-        f" {hero.name} called out.",
-        f" said {hero.name} in one breath.",
-        f" said {hero.name}, not one word wrong.",
-    )
+    attribute(page, hero.name, SAID)
     page.say(' "')
     page.pick(*REPLIES)
-    page.pick(f'!" cried {recipient.name}', f'!" laughed {recipient.name}', f'," said {recipient.name}')
-    page.pick(f", and gave {hero.him} ", f", and {hero.his} reward was ", ", and cut the thanks short with ")
+    page.say('!"')
+    attribute(page, recipient.name, CRIED)
+    page.pick(
+        f" {hero.name} was paid with ", f" For the way back {hero.name} got ", f" {hero.name} went home with "
+    )
     page.pick(*GIFTS)
-    page.pick(" for the way back.", ", well earned.", ".")
+    page.say(".")
     return (
         "a good messenger is worth a dozen letters",
         "words travel best in a careful head",
@@ -81,14 +91,14 @@ def _receive(page: Page, hero: Character) -> Message:
     page.pick("That morning ", "It happened that ", "On the first of May ", "Late one evening ")
     sender = page.pick(*SENDERS)
     page.pick(
-        " had sprained an ankle and needed a messenger",
+        " needed a messenger",
         " needed somebody with quick feet",
         " had a message that could not wait",
     )
     page.pick(f'. "{hero.name}, run to ', '. "Quick, go to ', '. "Please find ')
     recipient = introduce(page, [hero])
     page.say(", ")
-    place = page.pick(*PLACES)
+    place = pick_place(page)
     page.say(", and say that the ")
     colour = page.pick(*COLOURS)
     page.say(" ")

@@ -3,6 +3,7 @@
 from normlab.data.stories.cast import Character, introduce, pick_with_article
 from normlab.data.stories.lexicon import COLOURS, DRINKS
 from normlab.data.stories.page import Page
+from normlab.data.stories.speech import SAID, attribute
 
 NOISES = {
     "tapping": ("a branch against the glass", "a woodpecker that could not sleep", "rain in a tin bucket"),
@@ -17,16 +18,19 @@ NOISES = {
     "creaking": ("the weather vane on the roof", "the rocking chair", "the gate that nobody had shut"),
 }
 FEARS = (
-    "a dragon", "a burglar", "a ghost in chains", "a giant", "a sea monster", "a troll", "a wolf", "a pirate",
-    "a witch",
+    "a bandit", "a vampire", "a goblin", "a crocodile", "a tiger", "a robber chief", "a snake",
+    "a headless horseman", "a dragon", "a burglar", "a ghost in chains", "a giant", "a sea monster",
+    "a troll", "a wolf", "a pirate", "a witch",
 )  # fmt: skip
 SEARCHED = (
-    "under the bed", "in the wardrobe", "behind the curtain", "in the cellar", "up in the attic",
-    "on the stairs", "in the pantry",
+    "under the table", "behind the stove", "in the bathtub", "in the wood box", "above the cupboard",
+    "beside the clock", "in the linen chest", "under the bed", "in the wardrobe", "behind the curtain",
+    "in the cellar", "up in the attic", "on the stairs", "in the pantry",
 )  # fmt: skip
 FOUND_THERE = (
-    "only dust", "one grey sock", "a spider at work", "nothing at all", "a forgotten apple",
-    "last year's calendar", "a very old hat",
+    "a lost button", "three wax ends", "a jar of pickles", "someone's slippers", "a moth",
+    "a pile of letters", "an empty jug", "only dust", "one grey sock", "a spider at work", "nothing at all",
+    "a forgotten apple", "last year's calendar", "a very old hat",
 )  # fmt: skip
 
 MOST_PLACES = 2
@@ -58,13 +62,14 @@ def _wake_companion(page: Page, hero: Character, noise: str, fear: str) -> Chara
     page.pick("In the next room slept ", "Staying for the night was ", "Luckily the house had a guest, ")
     companion = introduce(page, [hero])
     page.pick('. "Wake up,"', '. "Listen,"', f'. "I hear {fear},"', f'. "There is {fear} in the house,"')
-    page.pick(f" whispered {hero.name}.", f" said {hero.name}.")
+    attribute(page, hero.name, SAID)
     page.pick(f" {companion.name} yawned", f" {companion.name} sat up", f" {companion.name} listened")
     page.pick(" and lit ", " and took ", " and reached for ")
     colour = pick_with_article(page, COLOURS)
     light = page.pick(" lamp", " lantern", " candle")
     page.pick('. "Let us look,"', '. "Then we must go and see,"', f'. "I have never met {fear},"')
-    page.say(f" said {companion.name}. They followed the light of the {colour}{light}.\n\n")
+    attribute(page, companion.name, SAID)
+    page.say(f" They followed the light of the {colour}{light}.\n\n")
     return companion
 
 
@@ -77,13 +82,11 @@ def _search(page: Page, fear: str) -> None:
         searched.append(page.pick(*[place for place in SEARCHED if place not in searched]))
         page.pick(" and saw ", ", where there was ", " and found ")
         found.append(page.pick(*[thing for thing in FOUND_THERE if thing not in found]))
-        if len(searched) == MOST_PLACES or page.pick(". Then they looked ", f", but not {fear}").startswith(
-            ", but"
-        ):
-            break
-    if len(searched) == MOST_PLACES:
-        page.say(f", and still not {fear}")
-    page.say(". ")
+        if len(searched) == MOST_PLACES:
+            page.say(f", and still not {fear}. ")
+            return
+        if page.pick(". Then they looked ", f", but not {fear}. ", weights=(1, 2)) != ". Then they looked ":
+            return
 
 
 def _find(page: Page, hero: Character, companion: Character, noise: str, fear: str) -> None:
@@ -96,7 +99,8 @@ def _find(page: Page, hero: Character, companion: Character, noise: str, fear: s
     page.pick(
         f"So much for {fear}", f"What a small kind of {fear.partition(' ')[2]}", f"And I took it for {fear}"
     )
-    page.pick(f'," laughed {hero.name}.', f'," said {hero.name}.', f'," giggled {hero.name}.')
+    page.say(',"')
+    attribute(page, hero.name, SAID)
     page.pick(" They calmed down over ", f" {companion.name} warmed up ", " Then they had ")
     page.pick(*DRINKS)
     page.say(".")

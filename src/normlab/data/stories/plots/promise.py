@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from normlab.data.stories.cast import Character, introduce
 from normlab.data.stories.lexicon import GIFTS
 from normlab.data.stories.page import Page
+from normlab.data.stories.speech import CRIED, SAID, SIGHED, attribute
 
 TASKS = (
-    "paint the fence", "mend the roof", "carry the firewood", "clean the pond", "water the beans",
-    "wind the big clock", "sweep the chimney", "stack the hay", "wash the blankets", "dig the potato bed",
-    "oil the mill wheel", "hang the lanterns", "move the piano", "bake the feast bread",
+    "prune the roses", "feed the geese", "shear the sheep", "wax the floor", "pick the cherries",
+    "tar the boat", "clear the attic", "bind the sheaves", "dye the wool", "press the cider",
+    "whitewash the wall", "chop the kindling", "air the carpets", "build the henhouse", "paint the fence",
+    "mend the roof", "carry the firewood", "clean the pond", "water the beans", "wind the big clock",
+    "sweep the chimney", "stack the hay", "wash the blankets", "dig the potato bed", "oil the mill wheel",
+    "hang the lanterns", "move the piano", "bake the feast bread",
 )  # fmt: skip
 TEMPTATIONS = {
     "go sailing": "sailing", "go fishing": "fishing", "fly kites": "flying kites",
@@ -19,7 +23,7 @@ TEMPTATIONS = {
 }  # fmt: skip
 TIMES = ("at noon", "at sunrise", "after lunch", "when the bell rings", "before supper", "at ten o'clock")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-BEGGING = ('"Please help me to ', '"I cannot do it alone: come and ', '"You are strong. Come and ')
+BEGGING = ('"Please help me to ', '"Come and ', '"You must help me to ')
 REFUSING = ' "I cannot come,"'
 GIVING_IN = ' "Why not?"'
 
@@ -41,11 +45,11 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     if page.pick(REFUSING, GIVING_IN, weights=(3, 2)) == GIVING_IN:
         page.say(f" said {hero.name}, and off they went.\n\n")
         return _break_promise(page, hero, promise, TEMPTATIONS[temptation])
-    page.say(f" said {hero.name}. ")
+    attribute(page, hero.name, SAID)
     page.pick(
-        f'"I promised to {promise.task}',
-        f'"Today I must {promise.task}',
-        f'"I said I would {promise.task}',
+        f' "I promised to {promise.task}',
+        f' "Today I must {promise.task}',
+        f' "I said I would {promise.task}',
     )
     page.pick(
         ', and a promise is a promise."\n\n',
@@ -70,7 +74,8 @@ def _promise(page: Page, hero: Character) -> Promise:
     day = page.pick(*DAYS)
     page.say(" ")
     time = page.pick(*TIMES)
-    page.pick(f'," {friend.name} said.', f'," {friend.name} begged.', f'," said {friend.name} one evening.')
+    page.say(',"')
+    attribute(page, friend.name, SAID)
     page.pick(' "I promise,"', ' "You have my word,"', ' "I will be there, I promise,"')
     page.pick(f" said {hero.name}", f" answered {hero.name}", f" replied {hero.name}")
     page.pick(", and shook hands on it.", ", and meant it.", ".")
@@ -83,13 +88,12 @@ def _tempt(page: Page, hero: Character, promise: Promise) -> tuple[Character, st
         f"\n\nOn {promise.day} {hero.he} got up early",
         f"\n\nSoon it was {promise.day}",
     )
-    page.pick(", and the sun shone", ", and the air smelled of summer", ", and not a cloud was to be seen")
     page.pick(". On the road stood ", ". At the crossroads waited ", ". Along came ")
     tempter = introduce(page, [hero, promise.friend])
     page.pick('. "We are off to ', '. "Come along to ', '. "Today is the day to ')
     temptation = page.pick(*TEMPTATIONS)
-    page.pick('," ', '! Hurry up," ')
-    page.pick(f"said {tempter.name}.", f"called {tempter.name}.", f"cried {tempter.name}.")
+    page.pick(',"', '! Hurry up,"')
+    attribute(page, tempter.name, CRIED)
     return tempter, temptation
 
 
@@ -147,11 +151,11 @@ def _break_promise(page: Page, hero: Character, promise: Promise, amusement: str
         " and blushed.", " and felt a lump in the throat.", " and was ashamed.", " and ran all the way back."
     )
     page.pick('\n\n"I am so sorry,"', '\n\n"I broke my promise,"', '\n\n"Can you forgive me?"')
-    page.say(f" said {hero.name}. ")
-    if page.pick(f"{friend.name} said nothing", f"{friend.name} smiled").endswith("smiled"):
+    attribute(page, hero.name, SIGHED)
+    if page.pick(f" {friend.name} said nothing", f" {friend.name} smiled").endswith("smiled"):
         page.pick(" a small smile", f" and took {hero.him} by the hand", " after a while")
         page.pick('. "Next time I will ask twice,"', '. "It is good that you came to say so,"')
-        page.say(f" said {friend.name}.")
+        attribute(page, friend.name, SAID)
     else:
         page.pick(" and shut the door", " and looked away", " for a long time")
         page.pick(

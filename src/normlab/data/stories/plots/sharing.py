@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 
 from normlab.data.stories.cast import Character, introduce, pick_with_article
-from normlab.data.stories.lexicon import COLOURS, NUMBERS, PLACES, counted, listed
+from normlab.data.stories.lexicon import COLOURS, NUMBERS, counted, listed
 from normlab.data.stories.page import Page
+from normlab.data.stories.places import pick_place
 from normlab.data.stories.plots.time_of_day import pick_time_of_day
+from normlab.data.stories.speech import SIGHED, attribute
 
 GOODS = {
     "plums": "plum", "pears": "pear", "berries": "berry", "cherries": "cherry", "figs": "fig",
@@ -13,8 +15,11 @@ GOODS = {
     "peaches": "peach", "radishes": "radish",
 }  # fmt: skip
 REASONS = (
-    "I have not eaten since yesterday", "My little ones are hungry", "I lost my lunch in the river",
-    "It is my birthday", "I am too tired to cook", "My cupboard is bare", "I have a long way to walk",
+    "The mice ate my bread", "I gave my supper to a beggar", "My oven fell in", "I dream of food at night",
+    "I am new in these parts", "My stomach growls like a dog", "I dropped my basket in the mud",
+    "I am cooking for nine guests", "I have not eaten since yesterday", "My little ones are hungry",
+    "I lost my lunch in the river", "It is my birthday", "I am too tired to cook", "My cupboard is bare",
+    "I have a long way to walk",
 )  # fmt: skip
 FEWEST, MOST = 4, 12
 MOST_GIVEN = 5
@@ -44,7 +49,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.say("\n\nOn the way ")
     _share(page, hero, harvest)
     while harvest.left > 0 and len(harvest.guests) < MOST_GUESTS:
-        if page.pick("\n\nThen ", "\n\nNobody else came by", weights=(2, 1)) != "\n\nThen ":
+        if page.pick("\n\nThen ", "\n\nNobody else came by", weights=(1, 1)) != "\n\nThen ":
             break
         _share(page, hero, harvest)
     else:
@@ -65,7 +70,7 @@ def _gather(page: Page, hero: Character) -> Harvest:
     page.say(" ")
     plural = page.pick(*GOODS)
     page.say(" ")
-    page.pick(*PLACES)
+    pick_place(page)
     page.pick(
         f". {hero.name} put them in ", f". {hero.He} laid them in ", f". {hero.He} carried them off in "
     )
@@ -85,8 +90,9 @@ def _share(page: Page, hero: Character, harvest: Harvest) -> None:
     harvest.guests.append(guest)
     page.say('. "')
     harvest.reasons.append(page.pick(*[reason for reason in REASONS if reason not in harvest.reasons]))
-    page.pick(f'," said {guest.name}. ', f'," sighed {guest.name}. ', f'," {guest.he} said. ')
-    page.say(f"{hero.name} gave {guest.him} ")
+    page.say(',"')
+    attribute(page, guest.name, SIGHED)
+    page.say(f" {hero.name} gave {guest.him} ")
     number = NUMBERS.index(page.pick(*NUMBERS[1 : min(harvest.left, MOST_GIVEN) + 1]))
     page.say(f" {harvest.singular if number == 1 else harvest.plural}")
     page.pick(f", and {guest.name} ", f". {guest.name} ")

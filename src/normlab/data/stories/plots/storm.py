@@ -3,13 +3,32 @@
 from normlab.data.stories.cast import Character, introduce, pick_with_article
 from normlab.data.stories.lexicon import COLOURS, DRINKS
 from normlab.data.stories.page import Page
+from normlab.data.stories.speech import CRIED, SAID, attribute
 
-GARMENTS = ("coat", "cape", "jacket", "shawl", "hat", "bonnet")
+GARMENTS = (
+    "cloak",
+    "sweater",
+    "apron",
+    "turban",
+    "kerchief",
+    "tunic",
+    "waistcoat",
+    "pullover",
+    "coat",
+    "cape",
+    "jacket",
+    "shawl",
+    "hat",
+    "bonnet",
+)
 ERRANDS = (
-    "butter", "flour", "candles", "salt", "lamp oil", "new wool", "cheese", "soap", "fresh bread",
-    "sewing thread", "apples", "eggs",
+    "matches", "pepper", "string", "honey", "vinegar", "writing paper", "nails", "raisins", "buttons",
+    "carrots", "tea leaves", "glue", "butter", "flour", "candles", "salt", "lamp oil", "new wool", "cheese",
+    "soap", "fresh bread", "sewing thread", "apples", "eggs",
 )  # fmt: skip
 PASTIMES = (
+    "baked waffles", "carved spoons", "played the fiddle", "made paper boats", "sorted buttons",
+    "learnt a dance", "traded jokes", "wound wool", "guessed riddles", "fed the fire", "looked at old maps",
     "played cards", "told old stories", "sang rounds", "shelled peas", "drew pictures on the window",
     "listened to the clock", "mended a chair", "counted the thunder", "roasted chestnuts",
 )  # fmt: skip
@@ -30,7 +49,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.say(" ")
     garment = f"{colour} {page.pick(*GARMENTS)}"
     page.pick(" and set off.", " and skipped down the road.", " and went out.", " and hurried away.")
-    page.pick(" But halfway there, ", f" {hero.He} had got no further than the bend when ", " Before long ")
+    page.pick(" But halfway there, ", " Soon ", " Before long ")
     weather = page.pick("clouds rolled in and rain", "the sky turned white and snow", "a gust of wind")
     if weather.endswith("wind"):
         host = _lose_to_the_wind(page, hero, garment)
@@ -49,7 +68,7 @@ def _get_wet(page: Page, hero: Character, garment: str) -> Character:
     page.pick(
         " began to fall.",
         " came down in sheets.",
-        " fell so thick that the road was gone.",
+        " hid the road.",
         " fell without a sound.",
     )
     page.pick(f" Soon the {garment} was soaked", f" In no time the {garment} was dripping")
@@ -58,14 +77,16 @@ def _get_wet(page: Page, hero: Character, garment: str) -> Character:
     page.pick(". Luckily a door opened", ". Then a lamp shone in a window", ". At last somebody called out")
     page.say(": it was ")
     host = introduce(page, [hero])
-    page.pick(', who said, "', ', crying, "', '. "')
+    page.say('. "')
     page.pick(
         "Come in, come in",
         "Quick, come inside",
         "You poor thing, come to the fire",
         "Nobody should be out in this",
     )
-    page.say(f'!"\n\n{host.name} ')
+    page.say(',"')
+    attribute(page, host.name, CRIED)
+    page.say(f"\n\n{host.name} ")
     page.pick(f"hung the {garment} by the fire", f"spread the {garment} over a warm stove")
     page.pick(" and made ", " and poured out ", " and brought ")
     page.pick(*DRINKS)
@@ -94,7 +115,8 @@ def _lose_to_the_wind(page: Page, hero: Character, garment: str) -> Character:
     host = introduce(page, [hero])
     tree = "the " + tree.partition(" ")[2]
     page.pick('. "Do not worry,"', '. "Leave it to me,"', '. "I saw it fly,"', '. "What a wind!"')
-    page.say(f" said {host.name}.\n\n{host.name} ")
+    attribute(page, host.name, SAID)
+    page.say(f"\n\n{host.name} ")
     page.pick(
         "fetched a long ladder",
         "found a pole with a hook",
@@ -118,7 +140,5 @@ def _finish_errand(page: Page, hero: Character, host: Character, garment: str, e
         f", took the {garment}, and forgot all about the {errand}.",
     ).endswith(f"forgot all about the {errand}."):
         page.pick(f' "The {errand}!"', f' "Oh no, the {errand}!"')
-        page.pick(f" called {host.name}.", f" shouted {host.name}.")
-        page.pick(
-            f" So {hero.name} ran to the shop just in time.", f" {hero.name} laughed and turned around."
-        )
+        attribute(page, host.name, CRIED)
+        page.pick(f" {hero.name} came running back.", f" {hero.name} laughed and turned around.")

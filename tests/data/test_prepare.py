@@ -1,0 +1,216 @@
+"""Tokenizers and tokens are made once, kept whole, and made again when what they came from has changed."""
+
+import os
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from normlab.core.errors import DataError
+from normlab.data.prepare import bpe_tokenizer, byte_tokenizer, encode_split, prepare_corpus
+from normlab.data.source import Split
+from normlab.data.tokenizer import ByteTokenizer, Tokenizer
+
+END = 256
+
+
+class ListSource:
+    """A source over lists that counts how often its documents are read."""
+
+    def __init__(self, train: list[str], valid: list[str] | None = None):
+        self.texts = {"train": train, "valid": valid if valid is not None else ["valid"]}
+        self.num_readings = 0
+
+    def identity(self, split: Split) -> str:
+        return repr(self.texts[split])
+
+    def documents(self, split: Split) -> Iterator[str]:
+        self.num_readings += 1
+        yield from self.texts[split]
+
+    def nats(self, split: Split) -> None:
+        return None
+
+
+class WideTokenizer(ByteTokenizer):
+    """Bytes, in a vocabulary of a chosen size."""
+
+    def __init__(self, vocab_size: int):
+        self._vocab_size = vocab_size
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    @property
+    def end_of_text(self) -> int:
+        return self._vocab_size - 1
+
+    def identity(self) -> str:
+        return f"wide {self._vocab_size}"
+
+
+class FailingSource(ListSource):
+    """A source that cannot be read to its end."""
+
+    def documents(self, split: Split) -> Iterator[str]:
+        yield from self.texts[split]
+        raise OSError("the disk is gone")
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What was announced."""
+    return []
+
+
+def files_under(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def encode(source: ListSource, cache: Path, tokenizer: Tokenizer | None = None, split: Split = "train"):
+    return encode_split(source, split, tokenizer or ByteTokenizer(), cache, [].append)
+
+
+def test_every_document_is_followed_by_the_end_of_text_token(tmp_path: Path, lines: list[str]) -> None:
+    source = ListSource(["ab", "é<|endoftext|>"], ["c"])
+    corpus = prepare_corpus(source, byte_tokenizer, tmp_path, lines.append)
+    assert corpus.train.tolist() == [*b"ab", END, *"é<|endoftext|>".encode(), END]
+    assert corpus.valid.tolist() == [*b"c", END]
+    assert isinstance(corpus.tokenizer, ByteTokenizer)
+    assert [line.split(" (")[0] for line in lines] == ["Encoding the train split", "Encoding the valid split"]
+
+
+def test_the_second_time_nothing_is_read_or_announced(tmp_path: Path, lines: list[str]) -> None:
+    source = ListSource(["low lower lowest"] * 3)
+    factory = partial(bpe_tokenizer, vocab_size=260)
+    first = prepare_corpus(source, factory, tmp_path, lines.append)
+    num_readings, num_lines = source.num_readings, len(lines)
+    second = prepare_corpus(source, factory, tmp_path, lines.append)
+    assert (source.num_readings, len(lines)) == (num_readings, num_lines)
+    assert second.tokenizer.identity() == first.tokenizer.identity()
+    assert second.train.tolist() == first.train.tolist()
+    assert second.valid.tolist() == first.valid.tolist()
+
+
+def test_tokens_are_mapped_from_the_file_and_cannot_be_written(tmp_path: Path) -> None:
+    tokens = encode(ListSource(["ab"]), tmp_path)
+    assert isinstance(tokens, np.memmap)
+    assert not tokens.flags.writeable
+
+
+def test_changed_content_is_encoded_again_and_the_older_tokens_stay(tmp_path: Path) -> None:
+    assert encode(ListSource(["ab"]), tmp_path).tolist() == [*b"ab", END]
+    assert encode(ListSource(["ac"]), tmp_path).tolist() == [*b"ac", END]
+    again = ListSource(["ab"])
+    assert encode(again, tmp_path).tolist() == [*b"ab", END]
+    assert again.num_readings == 0
+
+
+def test_another_tokenizer_has_tokens_of_its_own(tmp_path: Path) -> None:
+    source = ListSource(["ab"])
+    assert encode(source, tmp_path, WideTokenizer(300)).tolist() == [*b"ab", 299]
+    assert encode(source, tmp_path).tolist() == [*b"ab", END]
+
+
+def test_another_vocabulary_size_or_corpus_has_a_tokenizer_of_its_own(tmp_path: Path, lines: list[str]) -> None:
+    source = ListSource(["low lower lowest"] * 3)
+    sizes = [bpe_tokenizer(source, tmp_path, lines.append, vocab_size=size).vocab_size for size in (258, 260, 258)]
+    assert sizes == [258, 260, 258]
+    bpe_tokenizer(ListSource(["other words"]), tmp_path, lines.append, vocab_size=258)
+    assert [line.split(" (")[0] for line in lines] == [
+        "Training a tokenizer of 258 tokens",
+        "Training a tokenizer of 260 tokens",
+        "Training a tokenizer of 258 tokens",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"), [(257, np.uint16), (65_536, np.uint16), (65_537, np.uint32), (200_000, np.uint32)]
+)
+def test_tokens_take_two_bytes_where_every_id_fits(tmp_path: Path, vocab_size: int, dtype: type) -> None:
+    tokens = encode(ListSource(["a"]), tmp_path, WideTokenizer(vocab_size))
+    assert tokens.dtype == dtype
+    assert tokens.tolist() == [ord("a"), vocab_size - 1]
+
+
+def test_a_split_of_no_documents_has_no_tokens(tmp_path: Path) -> None:
+    assert encode(ListSource([]), tmp_path).tolist() == []
+
+
+def test_a_corpus_too_small_for_the_vocabulary_is_announced(tmp_path: Path, lines: list[str]) -> None:
+    tokenizer = bpe_tokenizer(ListSource(["abab"]), tmp_path, lines.append, vocab_size=1000)
+    assert tokenizer.vocab_size < 1000
+    assert f"no more than {tokenizer.vocab_size} tokens to learn; tokenizer.vocab_size=1000" in lines[-1]
+
+
+def test_a_vocabulary_that_can_be_filled_is_not(tmp_path: Path, lines: list[str]) -> None:
+    assert bpe_tokenizer(ListSource(["abab"]), tmp_path, lines.append, vocab_size=258).vocab_size == 258
+    assert len(lines) == 1
+
+
+def test_a_token_file_cut_anywhere_is_refused_in_one_line(tmp_path: Path) -> None:
+    source = ListSource(["abc"])
+    expected = encode(source, tmp_path).tolist()
+    [path] = files_under(tmp_path)
+    content = path.read_bytes()
+    for num_bytes in range(len(content)):
+        path.write_bytes(content[:num_bytes])
+        with pytest.raises(DataError, match=rf"^{re.escape(str(path))} is damaged \(.*\)\. Delete it; the next run"):
+            encode(source, tmp_path)
+    path.unlink()
+    assert encode(source, tmp_path).tolist() == expected
+
+
+def test_a_token_file_with_other_bits_in_its_header_is_refused_or_read_never_a_crash(tmp_path: Path) -> None:
+    source = ListSource(["abc"])
+    encode(source, tmp_path)
+    [path] = files_under(tmp_path)
+    content = path.read_bytes()
+    num_refused = 0
+    for position in range(128):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                encode(source, tmp_path)
+            except DataError as error:
+                assert "is damaged" in str(error)
+                num_refused += 1
+    assert num_refused > 1000
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"\x80\x04K\x01.", b"text"])
+def test_a_zip_a_pickle_or_anything_else_in_its_place_is_refused(tmp_path: Path, content: bytes) -> None:
+    source = ListSource(["abc"])
+    encode(source, tmp_path)
+    files_under(tmp_path)[0].write_bytes(content)
+    with pytest.raises(DataError, match="is damaged"):
+        encode(source, tmp_path)
+
+
+def test_nothing_is_kept_where_the_source_cannot_be_read_to_its_end(tmp_path: Path, lines: list[str]) -> None:
+    source = FailingSource(["ab"])
+    for use in (
+        lambda: encode(source, tmp_path),
+        lambda: bpe_tokenizer(source, tmp_path, lines.append, vocab_size=260),
+    ):
+        with pytest.raises(OSError, match="the disk is gone"):
+            use()
+    assert files_under(tmp_path) == []
+
+
+def test_nothing_is_kept_where_the_tokens_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            encode(ListSource(["ab"]), tmp_path)
+    assert files_under(tmp_path) == []
+    assert encode(ListSource(["ab"]), tmp_path).tolist() == [*b"ab", END]

@@ -1,0 +1,61 @@
+"""Sinks that write nothing, or a line a step."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+from normlab.core.records import StepRecord
+from normlab.core.run_folder import RunFolder
+from normlab.telemetry.sinks import JsonLinesSink, NullSink
+
+
+def record_of(step: int, **changes) -> StepRecord:
+    values = {"tokens": 32 * step, "seconds": 0.5 * step, "lr": 0.01, "train_loss": 2.5, "grad_norm": 0.75}
+    return StepRecord(step=step, **{**values, **changes})
+
+
+def test_every_record_is_a_line_of_the_file_before_the_next_one_comes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    sink = JsonLinesSink(folder.metrics)
+    for step in (1, 2, 3):
+        sink.record(record_of(step))
+        assert [record["step"] for record in folder.read_metrics()] == list(range(1, step + 1))
+    sink.close()
+
+
+def test_a_line_is_the_record_with_nonfinite_numbers_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonLinesSink(path)
+    sink.record(record_of(1, train_loss=math.nan, grad_norm=math.inf, val_loss=-math.inf, telemetry={"probe/é": 1.0}))
+    sink.text("config", "a text has a file of its own")
+    sink.close()
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
+        {
+            "step": 1,
+            "tokens": 32,
+            "seconds": 0.5,
+            "lr": 0.01,
+            "train_loss": "NaN",
+            "grad_norm": "Infinity",
+            "val_loss": "-Infinity",
+            "probe/é": 1.0,
+        }
+    ]
+
+
+def test_a_later_sink_adds_to_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2):
+        sink = JsonLinesSink(path)
+        sink.record(record_of(step))
+        sink.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_the_null_sink_leaves_no_files(tmp_path: Path) -> None:
+    sink = NullSink(tmp_path / "tensorboard", 1)
+    sink.record(record_of(1))
+    sink.text("config", "text")
+    sink.close()
+    assert os.listdir(tmp_path) == []
