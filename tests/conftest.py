@@ -1,10 +1,15 @@
 """Fixtures that several test folders share."""
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
+from normlab.app.cli import main
 from normlab.model.attention import CausalSelfAttention
 from normlab.model.feed_forward import SwiGLU
 from normlab.model.init import RoleScale, Xavier
@@ -36,3 +41,40 @@ def micro() -> LanguageModel:
     )
     Xavier(scale=RoleScale(factor=1.0, roles=[])).fill(model, seed=0)
     return model
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command came to."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs ``python src/run.py`` with the given arguments in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        try:
+            exit_code = main()
+        except SystemExit as stop:
+            exit_code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Said(exit_code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def text_data(tmp_path: Path) -> tuple[str, ...]:
+    """Overrides that name small text files."""
+    (tmp_path / "a.txt").write_text("The cat sat on the mat. " * 40 + "<|endoftext|>" + "A dog ran by. " * 40)
+    (tmp_path / "c.txt").write_text("The dog sat on the cat. " * 40)
+    return ("data=text", "data.train=[a.txt]", "data.valid=c.txt")

@@ -35,17 +35,17 @@ def test_one_death_does_not_end_the_others(command, text_data, tmp_path: Path) -
 def test_one_crash_does_not_end_the_others_but_shows_in_the_exit_code(
     command, text_data, tmp_path: Path, monkeypatch
 ) -> None:
-    from normlab.app.tasks import train
+    from normlab.app import build
 
-    build, calls = train.build_model, []
+    build_model, calls = build.build_model, []
 
     def breaks_once(*arguments, **keywords):
         calls.append(arguments)
         if len(calls) == 1:
             raise RuntimeError("a planted fault")
-        return build(*arguments, **keywords)
+        return build_model(*arguments, **keywords)
 
-    monkeypatch.setattr("normlab.app.tasks.train.build_model", breaks_once)
+    monkeypatch.setattr("normlab.app.build.build_model", breaks_once)
     said = command("--multirun", "seed=0,1,2", *SMALL, *text_data)
     assert said.exit_code == 1
     assert "3 runs: 1 crashed, 2 completed" in said.out

@@ -161,7 +161,7 @@ def test_a_crash_is_recorded_and_exits_with_1(
     def broken(*arguments, **keywords):
         raise RuntimeError("a planted fault")
 
-    monkeypatch.setattr("normlab.app.tasks.train.build_optimizer", broken)
+    monkeypatch.setattr("normlab.app.build.build_schedule", broken)
     said = command(*SMALL, *text_data)
     assert said.exit_code == 1
     assert "RuntimeError: a planted fault" in said.err
@@ -177,7 +177,7 @@ def test_out_of_memory_has_a_name(
     def greedy(*arguments, **keywords):
         raise error
 
-    monkeypatch.setattr("normlab.app.tasks.train.build_model", greedy)
+    monkeypatch.setattr("normlab.app.build.build_model", greedy)
     assert command(*SMALL, *text_data).exit_code == 1
     assert only_run(tmp_path).read_summary()["outcome"] == "out_of_memory"
 

@@ -37,7 +37,7 @@ WRONG = {
     "data=text data.train=empty.txt data.valid=empty.txt": ["empty.txt", "is empty"],
     "data=text data.train=latin.txt data.valid=latin.txt": ["latin.txt", "UTF-8", "byte 3 "],
     "data=text data.train=short.txt data.valid=short.txt tokenizer=bytes": ["more tokens", "context_length"],
-    "tokenizer.vocab_size=100": ["256"],
+    "tokenizer.vocab_size=100": ["at least 257", "got 100"],
     "task=generate": ["checkpoint", "must be given"],
     "task=generate checkpoint=.": ["checkpoint", "run folder"],
     "task=generate checkpoint=nowhere": ["checkpoint", "run folder", "nowhere"],

@@ -124,6 +124,43 @@ def test_a_folder_that_cannot_be_finished_leaves_the_older_one(
     assert os.listdir(tmp_path / "folder") == ["older"]
 
 
+def test_a_folder_that_cannot_take_its_place_leaves_it_to_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "older").touch()
+    rename, num_renamed = os.replace, 0
+
+    def fail_the_second_time(source: Path, target: Path) -> None:
+        nonlocal num_renamed
+        num_renamed += 1
+        if num_renamed == 2:
+            raise WriterFailed
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_the_second_time)
+    with pytest.raises(WriterFailed), folder_made_whole(tmp_path / "folder") as temporary:
+        (temporary / "newer").touch()
+    assert os.listdir(tmp_path) == ["folder"]
+    assert os.listdir(tmp_path / "folder") == ["older"]
+
+
+def test_what_is_renamed_lies_beside_its_target_and_so_on_the_same_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, renamed = os.replace, []
+
+    def watch(source: str | Path, target: Path) -> None:
+        renamed.append((Path(source).parent, target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    write_whole(tmp_path / "file", "")
+    with folder_made_whole(tmp_path / "folder"):
+        pass
+    assert renamed == [(tmp_path, tmp_path / "file"), (tmp_path, tmp_path / "folder")]
+
+
 FOLDER_WRITER = """
 with files.folder_made_whole(folder / "made") as temporary:
     (temporary / "newer_a").touch()

@@ -47,7 +47,7 @@ def test_metrics_are_read_in_order(folder: RunFolder) -> None:
 
 
 def test_a_last_line_torn_at_any_byte_is_passed_over(folder: RunFolder) -> None:
-    whole, torn = '{"step": 1}\n'.encode(), '{"step": 2, "probe/é": 1.5}\n'.encode()
+    whole, torn = b'{"step": 1}\n', '{"step": 2, "probe/é": 1.5}\n'.encode()
     for num_bytes in range(len(torn)):
         folder.metrics.write_bytes(whole + torn[:num_bytes])
         assert list(folder.read_metrics()) == [{"step": 1}]

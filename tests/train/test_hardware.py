@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from normlab.core.errors import ConfigError
 from normlab.train.hardware import autocast, choose_device, compiled, describe
@@ -38,12 +38,15 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(name: str) -> None:
 def test_products_are_in_the_precision_and_weights_and_gradients_in_float32(precision: str, dtype) -> None:
     linear, x = nn.Linear(8, 8), torch.randn(4, 8)
     context = autocast(torch.device("cpu"), precision)
-    for _ in range(2):  # one context serves every forward pass of a run
+
+    def forward() -> Tensor:
         with context:
-            y = linear(x)
-        assert y.dtype == dtype
+            return linear(x)
+
+    for _ in range(2):  # one context serves every forward pass of a run
+        assert forward().dtype == dtype
         assert linear(x).dtype == torch.float32
-    y.float().sum().backward()
+    forward().float().sum().backward()
     assert linear.weight.dtype == torch.float32
     assert linear.weight.grad is not None
     assert linear.weight.grad.dtype == torch.float32

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_there_is_one_record_a_step_and_validation_where_it_is_due(micro: Langua
     assert [record.tokens for record in records] == [step * BATCH_SIZE * CONTEXT for step in range(1, 11)]
     assert [record.lr for record in records] == [schedule(step) for step in range(1, 11)]
     assert [record.step for record in records if record.val_loss is not None] == [4, 8, 10]
-    assert all(earlier.seconds < later.seconds for earlier, later in zip(records, records[1:], strict=False))
+    assert all(earlier.seconds < later.seconds for earlier, later in pairwise(records))
     assert records[-1].train_loss < records[0].train_loss - 0.5
     assert state.outcome == Outcome.COMPLETED
 

@@ -24,7 +24,7 @@ def test_a_record_moves_the_state_on() -> None:
 
 def test_the_best_validation_loss_is_the_lowest_finite_one() -> None:
     state, best = RunState(), []
-    for step, val_loss in enumerate([math.nan, math.inf, 3.0, None, 4.0, 3.0, 0.0, math.nan, -math.inf], start=1):
+    for step, val_loss in enumerate([math.nan, math.inf, 3.0, None, 4.0, 3.0, 0.0, 1.0, math.nan, -math.inf], start=1):
         is_best = state.is_best(val_loss)
         state.take(record_of(step, val_loss=val_loss))
         best.append((is_best, state.best_val_loss))
@@ -36,6 +36,7 @@ def test_the_best_validation_loss_is_the_lowest_finite_one() -> None:
         (False, 3.0),
         (True, 3.0),
         (True, 0.0),
+        (False, 0.0),
         (False, 0.0),
         (False, 0.0),
     ]

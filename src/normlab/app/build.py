@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn, optim
+from torch import optim
 
 from normlab.core.errors import DataError
 from normlab.core.seeding import derive_seed
@@ -19,13 +19,35 @@ from normlab.data.windows import Tokens, gather, in_batches, training_offsets, v
 from normlab.model.init import Initialiser
 from normlab.model.language_model import LanguageModel
 from normlab.optim.schedules import Schedule
+from normlab.train.hardware import choose_device
+from normlab.train.settings import TrainerSettings
 from normlab.train.step import Batch
 
 
-def build_corpus(config: DictConfig, announce: Announce) -> tuple[Source, Corpus]:
-    """The source and its tokens, prepared at first use."""
+@dataclass(frozen=True)
+class Experiment:
+    """All parts of one training, on one device, before its first step."""
+
+    settings: TrainerSettings
+    device: torch.device
+    source: Source
+    corpus: Corpus
+    batches: "Batches"
+    model: LanguageModel
+    optimizer: optim.Optimizer
+    schedule: Schedule
+
+
+def build_experiment(config: DictConfig, announce: Announce) -> Experiment:
+    """Build everything that a configuration names; data are prepared at first use."""
+    settings: TrainerSettings = instantiate(config.trainer)
+    device = choose_device(settings.device)
     source: Source = instantiate(config.data)
-    return source, prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
+    corpus = prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
+    batches = build_batches(config, corpus, device)
+    model = build_model(config, corpus.tokenizer, device)
+    optimizer: optim.Optimizer = instantiate(config.optimizer)(model)
+    return Experiment(settings, device, source, corpus, batches, model, optimizer, build_schedule(config))
 
 
 def build_model(config: DictConfig, tokenizer: Tokenizer, device: torch.device) -> LanguageModel:
@@ -36,11 +58,6 @@ def build_model(config: DictConfig, tokenizer: Tokenizer, device: torch.device) 
     initialiser: Initialiser = instantiate(config.init)
     initialiser.fill(model, config.seed)
     return model.to(device)
-
-
-def build_optimizer(config: DictConfig, model: nn.Module) -> optim.Optimizer:
-    """The optimizer over the model's parameters."""
-    return instantiate(config.optimizer)(model)
 
 
 def build_schedule(config: DictConfig) -> Schedule:

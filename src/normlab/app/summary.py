@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from normlab.app.canonical import fingerprint_of
+from normlab.app.build import Experiment
 from normlab.app.provenance import git_commit, versions
 from normlab.core.records import Outcome
+from normlab.data.entropy import entropy_per_token
+from normlab.train.hardware import describe
 from normlab.train.state import RunState
 
 
@@ -22,10 +23,12 @@ class RunFacts:
     hardware: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
 
-    @classmethod
-    def of(cls, config: DictConfig) -> "RunFacts":
-        """The facts that the configuration alone decides."""
-        return cls(fingerprint=fingerprint_of(config))
+    def learn(self, experiment: Experiment, cache: Path) -> None:
+        """Take down what building the experiment has shown."""
+        corpus = experiment.corpus
+        self.hardware = describe(experiment.device)
+        self.num_parameters = experiment.model.num_parameters()
+        self.entropy_per_token = entropy_per_token(experiment.source, "valid", len(corpus.valid), cache)
 
 
 def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:

@@ -21,9 +21,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
 def small_corpus(num_train_stories: int = 300, num_valid_stories: int = 40, corpus_seed: int = 0) -> Stories:
-    return Stories(
-        num_train_stories=num_train_stories, num_valid_stories=num_valid_stories, corpus_seed=corpus_seed
-    )
+    return Stories(num_train_stories=num_train_stories, num_valid_stories=num_valid_stories, corpus_seed=corpus_seed)
 
 
 def test_the_first_hundred_stories_are_the_golden_ones() -> None:

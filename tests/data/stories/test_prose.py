@@ -165,10 +165,9 @@ def test_the_parts_are_collected_and_listed_in_the_order_in_which_they_were_name
         assert f"With {named} " in text or f" had {named}, " in text
         gotten = re.findall(r"(?:gave (?:him|her)|let (?:him|her) have) ([^.]+?) for (?!hair)", text)
         assert gotten == re.split(r", and |, ", named), text
+        assert len(set(gotten)) == 3, text
         thing = pattern_in(rf"make an? (\w+ (?:{'|'.join(making.PARTS)}))[,!]", text)[1]
-        assert set(re.findall(rf"\b(?:{'|'.join(COLOURS)}) (?:{'|'.join(making.PARTS)})\b", text)) == {
-            thing
-        }, text
+        assert set(re.findall(rf"\b(?:{'|'.join(COLOURS)}) (?:{'|'.join(making.PARTS)})\b", text)) == {thing}, text
 
 
 def test_the_message_arrives_word_for_word_where_it_was_sent() -> None:
@@ -184,9 +183,7 @@ def test_the_loser_of_the_race_pays_the_wager_and_the_flag_stays_in_its_place() 
         first, second = re.findall(rf"(?:named|called) ({NAMES})\b", text)
         goal = pattern_in(r"race to the flag ([^,]+),", text)[1]
         wager = pattern_in(r"must ([^.]+)\.\"", text)[1]
-        winner = pattern_in(
-            rf"flag {goal} was touched first by (\w+)|(\w+) reached the flag {goal} first", text
-        )
+        winner = pattern_in(rf"flag {goal} was touched first by (\w+)|(\w+) reached the flag {goal} first", text)
         winner_name = winner[1] or winner[2]
         loser = second if winner_name == first else first
         assert {winner_name, loser} == {first, second}
@@ -201,9 +198,7 @@ def test_the_noise_at_night_has_a_cause_that_makes_it_and_the_fear_and_the_light
         causes = [(noise, one) for noise, some in night.NOISES.items() for one in some if f"{one}!" in text]
         assert len(noises) == len(causes) == 1
         assert causes[0][0] in noises, text
-        assert (
-            len([fear for fear in night.FEARS if re.search(rf"\b{fear.partition(' ')[2]}\b", text)]) == 1
-        ), text
+        assert len([fear for fear in night.FEARS if re.search(rf"\b{fear.partition(' ')[2]}\b", text)]) == 1, text
         light = re.findall(r"(\w+ (?:lamp|lantern|candle))\b", text)
         assert len(light) == 2 and light[0] == light[1], text
 

@@ -2,28 +2,26 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.announce import announce
-from normlab.app.build import build_batches, build_corpus, build_model, build_optimizer, build_schedule
+from normlab.app.build import Experiment, build_experiment
+from normlab.app.canonical import fingerprint_of
 from normlab.app.interrupts import StopRequest, stop_requests
+from normlab.app.sinks import open_sinks
 from normlab.app.summary import RunFacts, closing_line, summarise
 from normlab.core.errors import ConfigError, UserError
 from normlab.core.files import write_whole
 from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
 from normlab.core.seeding import derive_seed
-from normlab.data.entropy import entropy_per_token
-from normlab.data.tokenizer import Tokenizer
 from normlab.model.sampling import Sampler, sample_text
-from normlab.telemetry.console import ConsoleSink
-from normlab.telemetry.sinks import JsonLinesSink, Sink
 from normlab.train.checkpoint import load_checkpoint, read_state
-from normlab.train.hardware import autocast, choose_device, compiled, describe
+from normlab.train.hardware import autocast, compiled
 from normlab.train.keeper import LAST, CheckpointKeeper
 from normlab.train.loop import training_records
 from normlab.train.outcome import StabilityMonitor
@@ -38,20 +36,22 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
 
     Divergence and NaN are results (0). An exception that nobody expected is shown and ends this run only (1).
     """
-    if config.resume is None and folder.metrics.is_file():
-        raise ConfigError(
-            f"A new run needs a folder of its own; {folder.path} holds a run already. "
-            f"Type resume={folder.path} to go on with it, or name another hydra.run.dir."
-        )
+    _check_folder_is_free(config, folder)
     if folder.read_summary().get("outcome") == Outcome.COMPLETED:
         print(f"{folder.path} is completed already: there is nothing to resume.")
         return 0
-    checkpoint = folder.checkpoints / LAST if config.resume is not None else None
+    checkpoint = _checkpoint_to_resume(config, folder)
     state = RunState() if checkpoint is None else RunState.from_dict(read_state(checkpoint))
-    facts = RunFacts.of(config)
+    facts = RunFacts(fingerprint=fingerprint_of(config))
     with stop_requests() as stop:
         try:
-            _train(config, folder, checkpoint, state, facts, stop, prompt, sampler)
+            experiment = build_experiment(config, announce)
+            facts.learn(experiment, Path(config.cache))
+            if checkpoint is not None:
+                load_checkpoint(checkpoint, experiment.model, experiment.optimizer)
+            _take_steps(
+                experiment, config, folder, state, stop, lambda: _sample(experiment, prompt, sampler, config.seed)
+            )
         except UserError:
             raise
         except Exception as error:
@@ -65,62 +65,59 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
     return CRASH if facts.error is not None else 0
 
 
-def _train(
+def _take_steps(
+    experiment: Experiment,
     config: DictConfig,
     folder: RunFolder,
-    checkpoint: Path | None,
     state: RunState,
-    facts: RunFacts,
     stop: StopRequest,
-    prompt: str,
-    sampler: Sampler,
+    sample: Callable[[], str],
 ) -> None:
-    settings: TrainerSettings = instantiate(config.trainer)
-    device = choose_device(settings.device)
-    facts.hardware = describe(device)
-    source, corpus = build_corpus(config, announce)
-    batches = build_batches(config, corpus, device)
-    model = build_model(config, corpus.tokenizer, device)
-    optimizer = build_optimizer(config, model)
-    facts.num_parameters = model.num_parameters()
-    facts.entropy_per_token = entropy_per_token(source, "valid", len(corpus.valid), Path(config.cache))
-    if checkpoint is not None:
-        load_checkpoint(checkpoint, model, optimizer)
-        folder.forget_metrics_after(state.step)
-
-    resolved = _write_configuration(config, folder, corpus.tokenizer)
-    keeper = CheckpointKeeper(folder.checkpoints, model, optimizer)
+    """Write the beginning of the run folder, then a record, and now and then a checkpoint, for every step."""
+    settings, device = experiment.settings, experiment.device
+    resolved = OmegaConf.to_yaml(config, resolve=True)
+    write_whole(folder.config, resolved)
+    experiment.corpus.tokenizer.save(folder.tokenizer)
+    folder.forget_metrics_after(state.step)
+    keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer)
     records = training_records(
-        compiled(model, settings.compile),
-        optimizer,
-        build_schedule(config),
-        batches.training,
-        batches.validation,
+        compiled(experiment.model, settings.compile),
+        experiment.optimizer,
+        experiment.schedule,
+        experiment.batches.training,
+        experiment.batches.validation,
         settings=settings,
         precision=autocast(device, settings.precision),
         monitor=StabilityMonitor(settings.divergence, config.schedule.warmup_steps, state.history),
         state=state,
     )
-    sinks = _open_sinks(config, folder, settings, state)
-    try:
-        for sink in sinks:
-            sink.text("config", resolved)
+    with open_sinks(config, folder, settings.steps, state.step + 1) as sinks:
+        sinks.text("config", resolved)
         for record in records:
-            for sink in sinks:
-                sink.record(record)
+            sinks.record(record)
             if stop.signal_number is not None and state.outcome is None:
                 state.outcome = Outcome.INTERRUPTED
             if _is_checkpoint_due(state, settings):
                 keeper.save(state.step, state.as_dict(), is_best=state.is_best(record.val_loss))
             if state.outcome is not None:
                 break
-        text = _sample(model, corpus.tokenizer, prompt, sampler, config.seed)
+        text = sample()
         write_whole(folder.samples, text + "\n")
-        for sink in sinks:
-            sink.text("sample", text)
-    finally:
-        for sink in sinks:
-            sink.close()
+        sinks.text("sample", text)
+
+
+def _check_folder_is_free(config: DictConfig, folder: RunFolder) -> None:
+    if config.resume is None and folder.metrics.is_file():
+        raise ConfigError(
+            f"A new run needs a folder of its own; {folder.path} holds a run already. "
+            f"Type resume={folder.path} to go on with it, or name another hydra.run.dir."
+        )
+
+
+def _checkpoint_to_resume(config: DictConfig, folder: RunFolder) -> Path | None:
+    """The last checkpoint of the run to resume; None for a new run, and for one that never saved any."""
+    last = folder.checkpoints / LAST
+    return last if config.resume is not None and last.exists() else None
 
 
 def _is_checkpoint_due(state: RunState, settings: TrainerSettings) -> bool:
@@ -131,27 +128,10 @@ def _is_checkpoint_due(state: RunState, settings: TrainerSettings) -> bool:
     return is_at_interval or state.is_best(state.final_val_loss) or state.outcome is not None
 
 
-def _write_configuration(config: DictConfig, folder: RunFolder, tokenizer: Tokenizer) -> str:
-    """Write the resolved configuration, without Hydra's own part, and the tokenizer; return the former."""
-    resolved = OmegaConf.to_yaml(config, resolve=True)
-    write_whole(folder.config, resolved)
-    tokenizer.save(folder.tokenizer)
-    return resolved
-
-
-def _open_sinks(config: DictConfig, folder: RunFolder, settings: TrainerSettings, state: RunState) -> list[Sink]:
-    first_step = state.step + 1
-    return [
-        JsonLinesSink(folder.metrics),
-        instantiate(config.logger)(folder.tensorboard, first_step),
-        ConsoleSink(settings.steps, first_step),
-    ]
-
-
-def _sample(model, tokenizer: Tokenizer, prompt: str, sampler: Sampler, seed: int) -> str:
+def _sample(experiment: Experiment, prompt: str, sampler: Sampler, seed: int) -> str:
     generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     try:
-        return sample_text(model, tokenizer, prompt, sampler, generator)
+        return sample_text(experiment.model, experiment.corpus.tokenizer, prompt, sampler, generator)
     except FloatingPointError as error:
         return f"(no sample: {error})"
 

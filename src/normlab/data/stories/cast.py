@@ -46,9 +46,7 @@ def introduce(page: Page, known: Sequence[Character] = ()) -> Character:
     """Write `a shy little rabbit named Otto`: a new character, of another kind and name than those
     already known.
     """
-    trait = pick_with_article(
-        page, [trait for trait in TRAIT_SIGNS if all(trait != one.trait for one in known)]
-    )
+    trait = pick_with_article(page, [trait for trait in TRAIT_SIGNS if all(trait != one.trait for one in known)])
     page.say(" ")
     page.pick(*LOOKS)
     page.say(" ")

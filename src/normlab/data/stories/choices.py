@@ -64,9 +64,7 @@ class _ScriptedChoices:
             self.script.append(0)
         index = self.script[call]
         self.num_options.append(len(options))
-        self.probability *= (
-            Fraction(1, len(options)) if weights is None else Fraction(weights[index], sum(weights))
-        )
+        self.probability *= Fraction(1, len(options)) if weights is None else Fraction(weights[index], sum(weights))
         return options[index]
 
 

@@ -58,9 +58,7 @@ class NotInGrammar(ValueError):
 
     def __init__(self, position: int, found: str) -> None:
         """Say where the text leaves the grammar and what stands there."""
-        super().__init__(
-            f"the text must be a story of the grammar; at character {position} it leaves it: {found!r}"
-        )
+        super().__init__(f"the text must be a story of the grammar; at character {position} it leaves it: {found!r}")
         self.position = position
 
 

@@ -65,9 +65,7 @@ def _agree(page: Page, hero: Character, rival: Character) -> tuple[str, str, str
     return token, goal, wager
 
 
-def _race(
-    page: Page, hero: Character, rival: Character, token: str, goal: str
-) -> tuple[Character, Character]:
+def _race(page: Page, hero: Character, rival: Character, token: str, goal: str) -> tuple[Character, Character]:
     """Tell the race; returns the winner and the loser."""
     page.pick("A drum was beaten", "A whistle blew", "A cock crowed", "Someone dropped a handkerchief")
     page.pick(", and off they went. ", ", and away they ran. ", ", and the dust flew. ")
@@ -93,9 +91,7 @@ def _race(
         f". {winner.name} reached the flag {goal} first",
     )
     if winner is hero:
-        page.pick(
-            f", and the {token} flew in the wind.", f", waving the {token}.", f", holding up the {token}."
-        )
+        page.pick(f", and the {token} flew in the wind.", f", waving the {token}.", f", holding up the {token}.")
     else:
         page.pick(f", and the {token} had brought no luck.", f", and {hero.name} took off the {token}.")
     return winner, loser
@@ -114,12 +110,8 @@ def _pay(page: Page, winner: Character, loser: Character, wager: str) -> None:
     )
     if reaction.endswith("watched "):
         page.pick("from a bench", "with folded arms", "through the window", "with a grin", "from the roof")
-        page.pick(
-            '. "You ran well,"', '. "It was a close race,"', '. "Next time you may win,"', '. "Be my friend,"'
-        )
+        page.pick('. "You ran well,"', '. "It was a close race,"', '. "Next time you may win,"', '. "Be my friend,"')
         attribute(page, winner.name, SAID)
     elif reaction.startswith(". Soon"):
         page.pick("came to help", "brought two cups of tea", "felt sorry and joined in")
-        page.pick(
-            f", and {winner.he} and {loser.name} became friends.", ", and they laughed about it together."
-        )
+        page.pick(f", and {winner.he} and {loser.name} became friends.", ", and they laughed about it together.")

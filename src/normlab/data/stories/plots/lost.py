@@ -56,9 +56,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
         f" {hero.name} hugged first {friend.name} and then the {treasure}",
         f" {hero.name} danced around the {treasure}",
     )
-    if page.pick(" and laughed out loud.", " and said thank you.", f", and {friend.name} got ").endswith(
-        "got "
-    ):
+    if page.pick(" and laughed out loud.", " and said thank you.", f", and {friend.name} got ").endswith("got "):
         page.pick(*GIFTS)
         page.say(".")
     return (
@@ -100,18 +98,12 @@ def _walk_about(page: Page, hero: Character) -> list[str]:
 
 
 def _ask_for_help(page: Page, hero: Character, treasure: str) -> Character:
-    page.pick(
-        "Just then there came by ", "Next door there lived ", "Help came from ", "Over the fence looked "
-    )
+    page.pick("Just then there came by ", "Next door there lived ", "Help came from ", "Over the fence looked ")
     friend = introduce(page, [hero])
-    page.pick(
-        f'. "My {treasure} is lost!"', f'. "I have lost my {treasure},"', f'. "I cannot find my {treasure},"'
-    )
+    page.pick(f'. "My {treasure} is lost!"', f'. "I have lost my {treasure},"', f'. "I cannot find my {treasure},"')
     attribute(page, hero.name, SIGHED)
     page.say(" ")
-    page.pick(
-        '"Dry your eyes,"', '"We will look together,"', '"Nothing is ever quite gone,"', '"Leave it to me,"'
-    )
+    page.pick('"Dry your eyes,"', '"We will look together,"', '"Nothing is ever quite gone,"', '"Leave it to me,"')
     attribute(page, friend.name, SAID)
     return friend
 

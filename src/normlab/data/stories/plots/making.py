@@ -109,9 +109,7 @@ def _give(page: Page, hero: Character, friend: Character, thing: str, occasion: 
         f"{friend.name} opened both eyes wide",
     )
     page.pick(". ", " and gasped. ", " and fell silent. ", " and jumped for joy. ")
-    page.pick(
-        f'"{with_article(thing).capitalize()}!"', f'"Is this {thing} for me?"', f'"What a lovely {thing}!"'
-    )
+    page.pick(f'"{with_article(thing).capitalize()}!"', f'"Is this {thing} for me?"', f'"What a lovely {thing}!"')
     attribute(page, friend.name, CRIED)
     page.pick(" They took it to a quiet spot ", " It was shown to all the neighbours ")
     pick_place(page)

@@ -74,9 +74,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.pick(*REPLIES)
     page.say('!"')
     attribute(page, recipient.name, CRIED)
-    page.pick(
-        f" {hero.name} was paid with ", f" For the way back {hero.name} got ", f" {hero.name} went home with "
-    )
+    page.pick(f" {hero.name} was paid with ", f" For the way back {hero.name} got ", f" {hero.name} went home with ")
     page.pick(*GIFTS)
     page.say(".")
     return (
@@ -105,9 +103,7 @@ def _receive(page: Page, hero: Character) -> Message:
     thing = page.pick(*NEWS)
     page.say(" ")
     words = f"the {colour} {thing} {page.pick(*NEWS[thing])}"
-    page.pick(
-        f'." {hero.name} nodded', f'." {hero.name} repeated it twice', f'." {hero.name} laced both boots'
-    )
+    page.pick(f'." {hero.name} nodded', f'." {hero.name} repeated it twice', f'." {hero.name} laced both boots')
     page.pick(" and was off.", " and ran down the lane.", " and left without a hat.", " and set out.")
     page.say("\n\n")
     return Message(sender, recipient, place, thing, words)
@@ -118,9 +114,7 @@ def _travel(page: Page, hero: Character, message: Message) -> None:
     first = page.pick(*OBSTACLES)
     page.pick(f". {hero.name} ", f", but {hero.he} ", f", so {hero.he} ")
     page.pick(*OBSTACLES[first])
-    page.pick(
-        f', saying over and over, "The{message.words[3:]}."', ".", f', and sang, "The{message.words[3:]}!"'
-    )
+    page.pick(f', saying over and over, "The{message.words[3:]}."', ".", f', and sang, "The{message.words[3:]}!"')
     lead = page.pick(" Next came ", " Then there was ", " And behind that lay ", f" At last {hero.he} ")
     if not lead.startswith(" At last"):
         second = page.pick(*[obstacle for obstacle in OBSTACLES if obstacle != first])

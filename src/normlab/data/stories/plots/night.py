@@ -96,9 +96,7 @@ def _find(page: Page, hero: Character, companion: Character, noise: str, fear: s
     page.pick("It was nothing but ", "There it was: ", "And what did they see? It was ")
     page.pick(*NOISES[noise])
     page.say('! "')
-    page.pick(
-        f"So much for {fear}", f"What a small kind of {fear.partition(' ')[2]}", f"And I took it for {fear}"
-    )
+    page.pick(f"So much for {fear}", f"What a small kind of {fear.partition(' ')[2]}", f"And I took it for {fear}")
     page.say(',"')
     attribute(page, hero.name, SAID)
     page.pick(" They calmed down over ", f" {companion.name} warmed up ", " Then they had ")

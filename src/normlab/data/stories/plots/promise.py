@@ -147,9 +147,7 @@ def _break_promise(page: Page, hero: Character, promise: Promise, amusement: str
     page.pick(f". Meanwhile {hero.name} was {amusement}", f". {hero.name}, who was {amusement}, had no idea")
     page.pick(" until a bird sang", " until the light grew dim", " until a cold wind blew")
     page.pick(f". Then {hero.he} remembered", f". Suddenly {hero.he} thought of {friend.name}")
-    page.pick(
-        " and blushed.", " and felt a lump in the throat.", " and was ashamed.", " and ran all the way back."
-    )
+    page.pick(" and blushed.", " and felt a lump in the throat.", " and was ashamed.", " and ran all the way back.")
     page.pick('\n\n"I am so sorry,"', '\n\n"I broke my promise,"', '\n\n"Can you forgive me?"')
     attribute(page, hero.name, SIGHED)
     if page.pick(f" {friend.name} said nothing", f" {friend.name} smiled").endswith("smiled"):
@@ -158,9 +156,7 @@ def _break_promise(page: Page, hero: Character, promise: Promise, amusement: str
         attribute(page, friend.name, SAID)
     else:
         page.pick(" and shut the door", " and looked away", " for a long time")
-        page.pick(
-            f". So the next day {hero.name} came back with ", f". {hero.name} went home and returned with "
-        )
+        page.pick(f". So the next day {hero.name} came back with ", f". {hero.name} went home and returned with ")
         page.pick(*GIFTS)
         page.pick(f", and {friend.name} opened at last.", f", and in the end {friend.name} had to smile.")
     return (

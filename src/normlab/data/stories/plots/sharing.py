@@ -71,9 +71,7 @@ def _gather(page: Page, hero: Character) -> Harvest:
     plural = page.pick(*GOODS)
     page.say(" ")
     pick_place(page)
-    page.pick(
-        f". {hero.name} put them in ", f". {hero.He} laid them in ", f". {hero.He} carried them off in "
-    )
+    page.pick(f". {hero.name} put them in ", f". {hero.He} laid them in ", f". {hero.He} carried them off in ")
     colour = pick_with_article(page, COLOURS)
     page.say(" ")
     basket = page.pick("basket", "bucket", "apron", "sack", "bowl")

@@ -51,10 +51,7 @@ def tell(page: Page, hero: Character) -> tuple[str, ...]:
     page.pick(" and set off.", " and skipped down the road.", " and went out.", " and hurried away.")
     page.pick(" But halfway there, ", " Soon ", " Before long ")
     weather = page.pick("clouds rolled in and rain", "the sky turned white and snow", "a gust of wind")
-    if weather.endswith("wind"):
-        host = _lose_to_the_wind(page, hero, garment)
-    else:
-        host = _get_wet(page, hero, garment)
+    host = _lose_to_the_wind(page, hero, garment) if weather.endswith("wind") else _get_wet(page, hero, garment)
     _finish_errand(page, hero, host, garment, errand)
     return (
         "no weather lasts for ever",
@@ -108,9 +105,7 @@ def _lose_to_the_wind(page: Page, hero: Character, garment: str) -> Character:
         f". {hero.name} could only stare",
     )
     page.pick(", but it flew on until it hung in ", ", yet it did not stop before it caught in ")
-    tree = page.pick(
-        "a tall pine", "an old elm", "a pear tree", "a thorn bush", "a holly bush", "a chestnut tree"
-    )
+    tree = page.pick("a tall pine", "an old elm", "a pear tree", "a thorn bush", "a holly bush", "a chestnut tree")
     page.pick(". Under it stood ", ". Just there, out for a walk, was ", ". Close by lived ")
     host = introduce(page, [hero])
     tree = "the " + tree.partition(" ")[2]

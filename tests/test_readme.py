@@ -1,0 +1,84 @@
+"""What the README says is so: its table is the generated one, and every command in it runs."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from normlab.app.options import markdown_table
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+RUNS = [command for command in COMMANDS if command.startswith("python src/run.py")]
+OTHERS = {"uv run python src/run.py", "uv run pytest", "tensorboard --logdir outputs"}
+SMALL = ["model=micro", "trainer.steps=2", "trainer.val_tokens=256", "data.num_train_stories=200",
+         "data.num_valid_stories=20", "tokenizer.vocab_size=300"]  # fmt: skip
+
+
+def test_the_table_of_options_is_the_generated_one() -> None:
+    found = re.search(r"<!-- options: begin -->\n(.*?)\n?<!-- options: end -->", README, flags=re.DOTALL)
+    assert found and found[1] == markdown_table(), "Paste the output of normlab.app.options.markdown_table()."
+
+
+def test_every_command_is_known_to_these_tests() -> None:
+    assert set(COMMANDS) - set(RUNS) == OTHERS
+
+
+def sized(command: str, run_folder: str) -> list[str]:
+    """The arguments of a README command, with what makes it small, and a real run folder in its placeholders."""
+    arguments = shlex.split(command.replace("outputs/<date>/<time>", run_folder))[2:]
+    if any(argument.startswith(("resume=", "task=", "--help", "--cfg")) for argument in arguments):
+        return arguments
+    stories = [size for size in SMALL if not ("data=text" in arguments and size.startswith("data."))]
+    return [*arguments, *stories]
+
+
+@pytest.mark.parametrize("command_line", RUNS)
+def test_the_commands_run(command_line: str, command, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("The cat sat on the mat. " * 60)
+    if "<date>" in command_line:
+        assert command(*SMALL, "hydra.run.dir=outputs/first").exit_code == 0
+    said = command(*sized(command_line, "outputs/first"))
+    assert said.exit_code == 0, said.err
+    assert said.out
+
+
+def test_tensorboard_finds_the_runs(command, tmp_path: Path) -> None:
+    assert command(*SMALL).exit_code == 0
+    executable = shutil.which("tensorboard", path=str(Path(sys.executable).parent))
+    assert executable is not None
+    found = subprocess.run(
+        [executable, "--inspect", "--logdir", "outputs"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "loss/train" in found.stdout
+
+
+@pytest.fixture
+def added_norm():
+    """The README's norm, in the places that it names, and gone afterwards."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (option,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    module, yaml = ROOT / "src/normlab/model/half_norm.py", ROOT / "conf/model/norm/half.yaml"
+    assert str(module.relative_to(ROOT)) in README and str(yaml.relative_to(ROOT)) in README
+    try:
+        module.write_text(code)
+        yaml.write_text(option)
+        yield
+    finally:
+        module.unlink()
+        yaml.unlink()
+
+
+def test_a_norm_is_added_in_one_file_and_one_yaml(added_norm: None, command) -> None:
+    said = command("model/norm=half", "model.norm.eps=1e-6", *SMALL)
+    assert said.exit_code == 0, said.err
+    said = command("model/norm=half", "model.norm.eps=-1", *SMALL)
+    assert said.exit_code == 2
+    assert "model.norm.eps must be a number greater than 0; got -1. Try model.norm.eps=1e-05." in said.err
