@@ -50,6 +50,11 @@ WRONG = {
     "model.norm._target_=os.system": ["os.system", "allow_targets=[os]"],
     "+model.norm.extra={_target_:torch.load}": ["torch.load", "allow_targets=[torch]"],
     "model.width": ["model.width"],
+    "optimizer.lr=1e-3,1e-2": ["one value", "--multirun"],
+    "model/norm=none,rmsnorm": ["one value", "--multirun"],
+    "seed=0 junk": ["junk"],
+    "seed=[": ["seed=["],
+    "model=huge": ["model must be one of", "handout, micro, small, tiny"],
     "experiment=nothing": ["experiment"],
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from normlab.model.attention import CausalSelfAttention, ExplicitAttention, FusedAttention
 from normlab.model.clamp import HardClamp
-from normlab.model.position import NoPosition
+from normlab.model.position import NoPosition, RotaryPosition
 
 exactly = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
 SHAPES = [(4, 3), (2, 4, 3), (2, 3, 7, 6), (2, 1, 3, 1, 6)]
@@ -143,6 +143,19 @@ def test_heads_equal_torchs_multi_head_attention(num_heads: int, leading: tuple[
     gradients = torch.autograd.grad(y, [*ours.parameters(), x], cotangent)
     for gradient, expected_gradient in zip(gradients, [*stacked[0].chunk(3), *stacked[1:]], strict=True):
         exactly(gradient, expected_gradient, atol=1e-11)
+
+
+@pytest.mark.parametrize("clamp", [nn.Identity(), HardClamp(limit=1.0)], ids=str)
+def test_queries_and_keys_turn_by_the_positions_given(clamp: nn.Module):
+    """A common shift changes nothing, for distances are all that counts; other distances do."""
+    attention = CausalSelfAttention(8, 2, RotaryPosition(4, 32, theta=1e4), clamp=clamp).double()
+    for seed, parameter in enumerate(attention.parameters()):
+        parameter.data.copy_(normal(8, 8, seed=seed) / 3)
+    x, positions = normal(2, 5, 8, seed=5), torch.arange(5)
+    y = attention(x)
+    assert torch.equal(attention(x, positions), y)
+    exactly(attention(x, positions + 9), y, atol=1e-6)  # float32 tables
+    assert (attention(x, 3 * positions) - y).abs().max() > 1e-2
 
 
 def test_the_fused_kernel_is_chosen_where_nothing_stands_on_the_logits():

@@ -46,6 +46,11 @@ def test_every_scalar_of_a_record_is_there_under_its_tag(tmp_path: Path) -> None
     assert scalars(tmp_path, "update_ratio/head") == [(2, 0.125)]
 
 
+def test_a_validation_loss_of_zero_is_one(tmp_path: Path) -> None:
+    write(tmp_path, record_of(1, val_loss=0.0))
+    assert scalars(tmp_path, "loss/val") == [(1, 0.0)]
+
+
 def test_throughput_is_that_of_the_latest_step(tmp_path: Path) -> None:
     write(tmp_path, record_of(1, seconds=0.5), record_of(2, seconds=1.5), record_of(3, seconds=1.75))
     assert scalars(tmp_path, "throughput/tokens_per_second") == [(1, 200.0), (2, 100.0), (3, 400.0)]

@@ -5,10 +5,23 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.core.errors import ConfigError
+
+
+def parse_override(text: str) -> Override:
+    """Hydra's reading of one argument; raises ConfigError where it has none."""
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        raise ConfigError(
+            f"Every argument must read group=option or key=value; got {text}. "
+            f"Put a value with special characters in quotes twice: \"key='a (b)'\"."
+        ) from None
 
 
 def check_groups(overrides: Sequence[Override]) -> None:
@@ -25,6 +38,17 @@ def check_groups(overrides: Sequence[Override]) -> None:
             raise ConfigError(
                 f"{group} is a config group, so its path takes slashes; got {override.input_line}. "
                 f"Type {group}={option}."
+            )
+
+
+def check_single_values(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError where a key gets several values outside a sweep."""
+    for override in overrides:
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"One run takes one value for every key; got {override.input_line}. "
+                f"Type --multirun to run one after the other, or brackets for a list: "
+                f"{override.key_or_group}=[{_typed_value(override)}]."
             )
 
 

@@ -6,21 +6,19 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.canonical import fingerprint_of
 from normlab.app.folders import claimed_folder
 from normlab.app.options import CONFIG_FOLDER
-from normlab.app.overrides import check_groups, explain, group_options
+from normlab.app.overrides import check_groups, check_single_values, explain, group_options, parse_override
 from normlab.app.resume import check_same_experiment
 from normlab.app.schema import check_schema
 from normlab.app.targets import admitted_packages, check_targets
 from normlab.app.validate import validate
-from normlab.core.errors import ConfigError
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
@@ -34,10 +32,12 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     texts = list(flags.overrides)
     if flags.config_dir is not None:
         texts.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
-    overrides = OverridesParser.create().parse_overrides(texts)
+    overrides = [parse_override(text) for text in texts]
     folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
     with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
         check_groups(overrides)
+        if not flags.multirun:
+            check_single_values(overrides)
         jobs = _jobs(overrides) if flags.multirun else [texts]
         configs = [_checked(flags.config_name or "config", job) for job in jobs]
     return list(arguments) if flags.cfg else [*arguments, *claimed_folder(configs[0], flags.multirun)]
@@ -63,8 +63,6 @@ def _checked(config_name: str, overrides: list[str]) -> DictConfig:
         config = compose(config_name, overrides, return_hydra_config=True)
     except (ConfigCompositionException, OmegaConfBaseException) as error:
         raise explain(error, compose_defaults) from None
-    if OmegaConf.is_missing(config, "task"):
-        raise ConfigError("task must be chosen. Type task=train.")
     check_targets(config, admitted_packages(overrides))
     check_schema(config, compose_defaults)
     validate(config)

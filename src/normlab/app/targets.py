@@ -7,9 +7,9 @@ and ``open`` through: hence an allow-list, checked over the whole tree before an
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from normlab.app.overrides import parse_override
 from normlab.core.errors import ConfigError
 
 OWN_PACKAGE = "normlab"
@@ -34,7 +34,7 @@ def check_targets(config: DictConfig, admitted: Sequence[str]) -> None:
 
 def admitted_packages(overrides: Sequence[str]) -> list[str]:
     """The packages that ``allow_targets=[…]`` names among the overrides of a command line."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = map(parse_override, overrides)
     given = next((o.value() for o in parsed if o.key_or_group == "allow_targets"), [])
     return [str(name) for name in given] if isinstance(given, list) else [str(given)]
 
