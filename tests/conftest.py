@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: tiny products, maybe on a busy machine
+
 import torch
 
 from normlab.app.cli import main

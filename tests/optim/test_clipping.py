@@ -27,7 +27,7 @@ def gradients(of: list[nn.Parameter]) -> torch.Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in of if parameter.grad is not None])
 
 
-@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 12.999, 13.0, 100.0])
+@pytest.mark.parametrize("max_norm", [0.0, 1e-3, 1.0, 12.999, 13.0, 100.0])
 def test_gradients_shrink_by_the_formula(max_norm: float):
     clipped, reference = parameters(), parameters()
     norm = clip_gradients(clipped, max_norm)
