@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import termios
+from contextlib import suppress
 
 import pytest
 
@@ -38,10 +39,11 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments, **changes) -> str
     with monkeypatch.context() as patch, os.fdopen(theirs, "w") as terminal:
         patch.setattr(sys, "stderr", terminal)
         run(*arguments, **changes)
-        terminal.flush()
-        shown = os.read(ours, 100_000).decode()
-    os.close(ours)
-    return shown
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as screen, suppress(OSError):  # EIO: the other end has said all
+        while part := screen.read(100_000):
+            shown += part
+    return shown.decode()
 
 
 def test_plain_lines_have_losses_speed_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
