@@ -4,6 +4,7 @@ Two models therefore agree, bit for bit, in every weight that both have. Gains a
 constants that their modules gave them.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,5 +87,10 @@ class Xavier(Initialiser):
 
 
 def truncated_normal(shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
-    """N(0, std^2) conditioned on |x| <= 3 std, float32."""
-    return nn.init.trunc_normal_(torch.empty(shape), std=std, a=-3 * std, b=3 * std, generator=generator)
+    """N(0, std^2) conditioned on |x| <= 3 std, float32:  std * sqrt(2) * erfinv(u), u uniform in +-erf(3 / sqrt(2)).
+
+    Spelt out, because ``torch.nn.init.trunc_normal_`` draws other numbers in other versions of torch.
+    """
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    bounded = (2 * uniform - 1) * math.erf(3 / math.sqrt(2))
+    return (std * math.sqrt(2) * bounded.erfinv()).clamp(-3 * std, 3 * std).float()
