@@ -11,7 +11,7 @@ import pytest
 
 from normlab.core.errors import DataError
 from normlab.data.prepare import bpe_tokenizer, byte_tokenizer, encode_split, prepare_corpus
-from normlab.data.source import Split
+from normlab.data.source import Piece, Split
 from normlab.data.tokenizer import ByteTokenizer, Tokenizer
 
 END = 256
@@ -27,9 +27,9 @@ class ListSource:
     def identity(self, split: Split) -> str:
         return repr(self.texts[split])
 
-    def documents(self, split: Split) -> Iterator[str]:
+    def pieces(self, split: Split) -> Iterator[Piece]:
         self.num_readings += 1
-        yield from self.texts[split]
+        yield from (Piece(text, ends_document=True) for text in self.texts[split])
 
     def nats(self, split: Split) -> None:
         return None
@@ -56,8 +56,8 @@ class WideTokenizer(ByteTokenizer):
 class FailingSource(ListSource):
     """A source that cannot be read to its end."""
 
-    def documents(self, split: Split) -> Iterator[str]:
-        yield from self.texts[split]
+    def pieces(self, split: Split) -> Iterator[Piece]:
+        yield from super().pieces(split)
         raise OSError("the disk is gone")
 
 

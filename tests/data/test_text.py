@@ -2,8 +2,9 @@
 
 import codecs
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from normlab.core.errors import DataError
 from normlab.data import text as text_module
+from normlab.data.bpe import PRETOKEN
+from normlab.data.source import Piece, Split
 from normlab.data.text import TextFiles
 from normlab.data.tokenizer import END_OF_TEXT
 
@@ -32,8 +35,20 @@ def source(train: str | Sequence[str]) -> TextFiles:
     return TextFiles(train=train, valid=train)
 
 
-def documents(train: str | Sequence[str]) -> list[str]:
-    return list(source(train).documents("train"))
+def documents(train: str | Sequence[str], split: Split = "train") -> list[str]:
+    return joined(source(train).pieces(split))
+
+
+def joined(pieces: Iterable[Piece]) -> list[str]:
+    """The documents that the pieces make up."""
+    texts, parts = [], []
+    for text, ends_document in pieces:
+        parts.append(text)
+        if ends_document:
+            texts.append("".join(parts))
+            parts = []
+    assert parts == []
+    return texts
 
 
 def test_the_documents_of_a_file_stand_between_end_of_text_tokens(write) -> None:
@@ -56,7 +71,7 @@ def test_blank_documents_are_passed_over(write) -> None:
 def test_each_split_has_its_own_files(write) -> None:
     train, valid = write("a", "b")
     corpus = TextFiles(train=train, valid=[valid])
-    assert (list(corpus.documents("train")), list(corpus.documents("valid"))) == (["a"], ["b"])
+    assert (joined(corpus.pieces("train")), joined(corpus.pieces("valid"))) == (["a"], ["b"])
     assert corpus.identity("train") != corpus.identity("valid")
     assert corpus.nats("train") is None
 
@@ -67,6 +82,7 @@ def test_documents_do_not_depend_on_where_blocks_end(write, monkeypatch: pytest.
     [path] = write(END_OF_TEXT.join(expected))
     whole = source(path).identity("train")
     monkeypatch.setattr(text_module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(text_module, "BLOCK_CHARACTERS", block)
     text_module._digest_of_version.cache_clear()
     assert documents(path) == expected
     assert source(path).identity("train") == whole
@@ -110,7 +126,7 @@ def test_an_empty_file_is_named_also_among_others(write) -> None:
 
 def test_no_files_at_all_is_an_error_that_names_the_split(write) -> None:
     corpus = TextFiles(train=write("a"), valid=[])
-    for use in (corpus.identity, lambda split: list(corpus.documents(split))):
+    for use in (corpus.identity, lambda split: list(corpus.pieces(split))):
         with pytest.raises(DataError, match=r"^data\.valid must name at least one file; got none\."):
             use("valid")
 
@@ -137,3 +153,33 @@ def test_the_identity_follows_a_change_of_the_content(write) -> None:
     Path(path).write_text("abd")
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
     assert source(path).identity("train") != before
+
+
+@given(st.text(alphabet="ab .,'sd1\u00a0\n\t<|endoftext|>", max_size=200), st.integers(1, 20))
+def test_pieces_are_cut_where_no_pretoken_crosses(text: str, block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(text_module, "BLOCK_CHARACTERS", block)
+        path = Path(folder, "text.txt")
+        path.write_bytes(text.encode())
+        pieces = list(source(str(path)).pieces("train"))
+    whole = [PRETOKEN.findall(document) for document in joined(pieces)]
+    assert [token for document in whole for token in document] == [
+        token for piece in pieces for token in PRETOKEN.findall(piece.text)
+    ]
+    assert joined(pieces) == [document for document in text.split(END_OF_TEXT) if document.strip()]
+
+
+def test_a_long_document_is_never_held_whole(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "BLOCK_CHARACTERS", 100)
+    [path] = write("word " * 2_000)
+    pieces = list(source(path).pieces("train"))
+    assert max(len(piece.text) for piece in pieces) <= 300
+    assert [piece.ends_document for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_a_word_without_end_is_refused(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "BLOCK_CHARACTERS", 100)
+    monkeypatch.setattr(text_module, "LONGEST_WORD_CHARACTERS", 1_000)
+    [path] = write("two words " + "a" * 1_500)
+    with pytest.raises(DataError, match=r"more than 1,000 characters without any .* Break the text into lines"):
+        list(source(path).pieces("train"))

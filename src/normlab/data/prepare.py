@@ -54,7 +54,8 @@ def bpe_tokenizer(source: Source, cache: Path, announce: Announce, *, vocab_size
     if path.is_file():
         return BPETokenizer.load(path)
     announce(f"Training a tokenizer of {vocab_size:,} tokens (once; kept in {path.parent}).")
-    vocab, merges = train_bpe(source.documents("train"), vocab_size=vocab_size, special_tokens=[END_OF_TEXT])
+    texts = (piece.text for piece in source.pieces("train"))
+    vocab, merges = train_bpe(texts, vocab_size=vocab_size, special_tokens=[END_OF_TEXT])
     if len(vocab) < vocab_size:
         announce(f"The corpus has no more than {len(vocab):,} tokens to learn; tokenizer.vocab_size={vocab_size}.")
     tokenizer = BPETokenizer(vocab, merges, [END_OF_TEXT])
@@ -76,9 +77,10 @@ def encode_split(source: Source, split: Split, tokenizer: Tokenizer, cache: Path
 
 def _encode(source: Source, split: Split, tokenizer: Tokenizer) -> array:
     tokens = array("I")
-    for document in source.documents(split):
-        tokens.extend(tokenizer.encode_ordinary(document))
-        tokens.append(tokenizer.end_of_text)
+    for text, ends_document in source.pieces(split):
+        tokens.extend(tokenizer.encode_ordinary(text))
+        if ends_document:
+            tokens.append(tokenizer.end_of_text)
     return tokens
 
 

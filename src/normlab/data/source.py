@@ -1,9 +1,16 @@
 """What a corpus is to the rest of the program."""
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 Split = Literal["train", "valid"]
+
+
+class Piece(NamedTuple):
+    """A document, or a part of one that ends where no pre-token crosses. End-of-text tokens are not in the text."""
+
+    text: str
+    ends_document: bool
 
 
 class Source(Protocol):
@@ -13,8 +20,8 @@ class Source(Protocol):
         """SHA-256, in hex, of all that decides a split's documents: equal identities mean equal documents."""
         ...
 
-    def documents(self, split: Split) -> Iterator[str]:
-        """The texts of a split in a fixed order, without end-of-text tokens."""
+    def pieces(self, split: Split) -> Iterator[Piece]:
+        """The documents of a split in a fixed order, long ones in several pieces."""
         ...
 
     def nats(self, split: Split) -> float | None:

@@ -2,15 +2,19 @@
 
 import codecs
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from normlab.core.errors import DataError
-from normlab.data.source import Split
+from normlab.data.source import Piece, Split
 from normlab.data.tokenizer import END_OF_TEXT
 
 BLOCK_BYTES = 1 << 20
+BLOCK_CHARACTERS = 1 << 20
+LONGEST_WORD_CHARACTERS = 1 << 24
+END_OF_WORD = re.compile(r"\S(?=\s)")
 
 
 class TextFiles:
@@ -26,12 +30,10 @@ class TextFiles:
             digest.update(_checked_digest(path))
         return digest.hexdigest()
 
-    def documents(self, split: Split) -> Iterator[str]:
-        """The documents of the files in order. Memory holds one document and one block of a file at a time."""
+    def pieces(self, split: Split) -> Iterator[Piece]:
+        """The documents of the files in order. Memory holds a few blocks, however long a document is."""
         for path in self._paths_of(split):
-            for document in _cut_at_end_of_text(path):
-                if document.strip():
-                    yield document
+            yield from _pieces_of_file(path)
 
     def nats(self, split: Split) -> None:
         """Nobody knows the entropy of text that people wrote."""
@@ -76,10 +78,38 @@ def _digest_of_version(path: Path, num_bytes: int, modified_ns: int) -> bytes:
     return digest.digest()
 
 
-def _cut_at_end_of_text(path: Path) -> Iterator[str]:
-    pending = ""
+def _pieces_of_file(path: Path) -> Iterator[Piece]:
+    """The documents of a file, each in pieces of at most a few blocks."""
+    pending, is_blank = "", True
     with path.open(encoding="utf-8", newline="") as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(BLOCK_CHARACTERS):
             *documents, pending = (pending + block).split(END_OF_TEXT)
-            yield from documents
-    yield pending
+            for document in documents:
+                if document.strip() or not is_blank:
+                    yield Piece(document, ends_document=True)
+                is_blank = True
+            if len(pending) > BLOCK_CHARACTERS:
+                part, pending = _cut_between_words(pending, path)
+                if part:
+                    yield Piece(part, ends_document=False)
+                    is_blank = False
+    if pending.strip() or not is_blank:
+        yield Piece(pending, ends_document=True)
+
+
+def _cut_between_words(text: str, path: Path) -> tuple[str, str]:
+    """The text in two, cut at the last place where white space follows something else, or uncut if there is none.
+
+    No pre-token crosses such a place: the split pattern has no alternative in which white space follows anything
+    else. Raises DataError where a stretch without one is too long to be held.
+    """
+    ends_of_words = list(END_OF_WORD.finditer(text, max(0, len(text) - BLOCK_CHARACTERS)))
+    if ends_of_words:
+        end = ends_of_words[-1].end()
+        return text[:end], text[end:]
+    if len(text) > LONGEST_WORD_CHARACTERS:
+        raise DataError(
+            f"{path} must have white space now and then; it holds more than {LONGEST_WORD_CHARACTERS:,} characters "
+            f"without any that follows a word. Break the text into lines."
+        )
+    return "", text

@@ -26,27 +26,27 @@ def small_corpus(num_train_stories: int = 300, num_valid_stories: int = 40, corp
 
 def test_the_first_hundred_stories_are_the_golden_ones() -> None:
     """A changed grammar changes this digest; it is updated together with the grammar, on purpose."""
-    texts = list(small_corpus(num_train_stories=100).documents("train"))
+    texts = [piece.text for piece in small_corpus(num_train_stories=100).pieces("train")]
     assert hashlib.sha256("\0".join(texts).encode()).hexdigest() == GOLDEN_SHA256
 
 
 def test_documents_are_as_many_as_asked_for_and_all_distinct() -> None:
     stories = small_corpus()
-    train, valid = list(stories.documents("train")), list(stories.documents("valid"))
+    train, valid = list(stories.pieces("train")), list(stories.pieces("valid"))
     assert (len(train), len(valid)) == (300, 40)
     assert len(set(train + valid)) == 340
-    assert list(stories.documents("train")) == train
+    assert list(stories.pieces("train")) == train
 
 
 def test_no_story_depends_on_how_many_are_asked_for() -> None:
-    train = list(small_corpus().documents("train"))
-    assert list(small_corpus(num_train_stories=50, num_valid_stories=5).documents("train")) == train[:50]
-    assert list(itertools.islice(small_corpus(num_train_stories=10**9).documents("train"), 20)) == train[:20]
+    train = list(small_corpus().pieces("train"))
+    assert list(small_corpus(num_train_stories=50, num_valid_stories=5).pieces("train")) == train[:50]
+    assert list(itertools.islice(small_corpus(num_train_stories=10**9).pieces("train"), 20)) == train[:20]
 
 
 def test_the_hash_of_a_text_alone_decides_its_split() -> None:
     for split, seed in itertools.product(SPLITS, (0, 1)):
-        for text in small_corpus(corpus_seed=seed).documents(split):
+        for text, _ in small_corpus(corpus_seed=seed).pieces(split):
             in_valid_bucket = int(hashlib.sha256(text.encode()).hexdigest()[:2], 16) % 16 == 0
             assert in_valid_bucket == (split == "valid")
 
@@ -56,19 +56,19 @@ def test_a_duplicate_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
         return f"story {choose(range(100))}"
 
     monkeypatch.setattr(corpus, "tell_story", tell_few_stories)
-    texts = list(small_corpus(num_train_stories=60).documents("train"))
+    texts = list(small_corpus(num_train_stories=60).pieces("train"))
     assert len(texts) == len(set(texts)) == 60
 
 
 def test_another_seed_gives_other_stories() -> None:
-    first = set(small_corpus().documents("train"))
-    assert first.isdisjoint(small_corpus(corpus_seed=1).documents("train"))
+    first = set(small_corpus().pieces("train"))
+    assert first.isdisjoint(small_corpus(corpus_seed=1).pieces("train"))
 
 
 def test_nats_of_a_split_is_what_reading_its_texts_gives() -> None:
     stories = small_corpus()
     for split in SPLITS:
-        read = math.fsum(read_story(text).nats for text in stories.documents(split))
+        read = math.fsum(read_story(piece.text).nats for piece in stories.pieces(split))
         assert stories.nats(split) == pytest.approx(read, rel=1e-9)
         assert stories.nats(split) == stories.nats(split)
 
@@ -88,7 +88,7 @@ def test_nats_per_story_agrees_with_independent_draws() -> None:
 
 def test_an_unknown_split_is_refused_at_once_with_the_legal_names() -> None:
     stories = small_corpus()
-    for method in (stories.documents, stories.stories, stories.nats, stories.identity):
+    for method in (stories.pieces, stories.stories, stories.nats, stories.identity):
         with pytest.raises(ValueError, match=r"train, valid.*'test'"):
             method("test")  # pyright: ignore[reportArgumentType]
 
@@ -100,7 +100,7 @@ def test_a_negative_number_of_stories_is_refused() -> None:
 
 def test_an_empty_split_has_no_documents_and_no_nats() -> None:
     empty = small_corpus(num_train_stories=0)
-    assert (list(empty.documents("train")), empty.nats("train")) == ([], 0.0)
+    assert (list(empty.pieces("train")), empty.nats("train")) == ([], 0.0)
 
 
 def test_identity_of_a_split_changes_with_every_argument_that_decides_it() -> None:

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from normlab.data.source import Split
+from normlab.core.types import Count, CountOrZero
+from normlab.data.source import Piece, Split
 from normlab.data.stories.choices import SampledChoices
 from normlab.data.stories.grammar import Story, tell_story
 
@@ -25,7 +26,7 @@ class Stories:
     Raises ValueError where a number of stories is negative, and in every method for an unknown split.
     """
 
-    def __init__(self, *, num_train_stories: int, num_valid_stories: int, corpus_seed: int) -> None:
+    def __init__(self, *, num_train_stories: Count, num_valid_stories: Count, corpus_seed: CountOrZero) -> None:
         """Only remember the arguments: stories are drawn when asked for."""
         self._num_stories = {"train": num_train_stories, "valid": num_valid_stories}
         for split, number in self._num_stories.items():
@@ -38,9 +39,9 @@ class Stories:
         """The stories of `train` or `valid` in a fixed order, drawn while they are asked for."""
         return self._draw(split, self._num_stories_of(split))
 
-    def documents(self, split: Split) -> Iterator[str]:
-        """The texts of `train` or `valid`, all distinct within and across the splits, in a fixed order."""
-        return (story.text for story in self.stories(split))
+    def pieces(self, split: Split) -> Iterator[Piece]:
+        """The texts of ``train`` or ``valid``, all distinct within and across the splits, in a fixed order."""
+        return (Piece(story.text, ends_document=True) for story in self.stories(split))
 
     def nats(self, split: Split) -> float:
         """The sum of -log p(text) over the stories of the split, where p is the grammar's probability.
