@@ -14,7 +14,7 @@ from normlab.app.options import markdown_table
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = [line.partition(" # ")[0].strip() for block in BLOCKS for line in block.splitlines()]
 RUNS = [command for command in COMMANDS if command.startswith("python src/run.py")]
 OTHERS = {"uv run python src/run.py", "uv run pytest", "tensorboard --logdir outputs"}
 SMALL = ["model=micro", "trainer.steps=2", "trainer.val_tokens=256", "data.num_train_stories=200",

@@ -124,6 +124,8 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert cut.read_summary()["outcome"] == "interrupted"
     assert [record["step"] for record in cut.read_metrics()] == [1, 2]
 
+    assert "resume=cut" in said.out
+
     said = command("resume=cut")
     assert said.exit_code == 0, said.err
     whole = RunFolder(tmp_path / "whole")
@@ -194,3 +196,47 @@ def test_two_runs_of_the_same_second_get_two_folders(
 def test_losses_are_finite_numbers_where_the_run_lived(command, text_data, tmp_path: Path) -> None:
     command(*SMALL, *text_data)
     assert all(math.isfinite(record["train_loss"]) for record in only_run(tmp_path).read_metrics())
+
+
+def test_a_second_interrupt_stops_at_once_and_is_recorded(
+    command, text_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_records(*arguments, **keywords):
+        for record in training_records(*arguments, **keywords):
+            yield record
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("normlab.app.tasks.train.training_records", slow_records)
+    said = command(*SMALL, *text_data)
+    assert said.exit_code == 130
+    assert "Traceback" not in said.err
+    assert only_run(tmp_path).read_summary()["outcome"] == "interrupted"
+
+
+def test_resume_says_that_metrics_are_missing_and_that_a_configuration_is_damaged(
+    command, text_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_records(*arguments, **keywords):
+        for record in training_records(*arguments, **keywords):
+            if record.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield record
+
+    with monkeypatch.context() as patch:
+        patch.setattr("normlab.app.tasks.train.training_records", interrupted_records)
+        assert command(*SMALL, *text_data, "hydra.run.dir=cut").exit_code == 130
+    run = RunFolder(tmp_path / "cut")
+    run.metrics.write_bytes(run.metrics.read_bytes()[:300])
+    config = run.config.read_text()
+    run.config.write_text(config[: len(config) // 3])
+    said = command("resume=cut")
+    assert said.exit_code == 2
+    assert "config.yaml is damaged" in said.err
+    run.config.write_text(config)
+    said = command("resume=cut")
+    assert said.exit_code == 0
+    assert "lacks some of the steps up to 3" in said.err
+
+
+def test_a_warmup_as_long_as_the_run_is_said(command, text_data) -> None:
+    assert "warmup (4 steps) is as long as the run (4)" in command(*SMALL, *text_data, "schedule.warmup_steps=4").err

@@ -14,7 +14,7 @@ MICRO = [
 HEAVY = ["model.width=32", "model.num_layers=2", "model.num_heads=2", "model.context_length=32"]
 SPECIAL = {
     "task": ["evaluate", "generate"],  # need a checkpoint: tested in tests/app
-    "data": ["from_checkpoint", "stories"],  # the first is no training data; the second is tested below
+    "data": ["from_checkpoint", "stories", "tinystories", "owt", "url"],  # no training data; below; need a network
 }
 OPTIONS = [
     (group, option)

@@ -132,5 +132,5 @@ def check_length(tokens: Tokens, split: str, context_length: int) -> None:
     if len(tokens) <= context_length:
         raise DataError(
             f"The {split} split must hold more tokens than model.context_length={context_length}; got {len(tokens)}. "
-            f"Try model.context_length={max(1, len(tokens) // 2)} or a longer text."
+            f"Give it a longer text, or try model.context_length={max(1, len(tokens) // 2)}."
         )

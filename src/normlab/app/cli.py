@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -12,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from normlab.app.announce import announce
+from normlab.app.announce import announce, shown_path
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.preflight import check_command_line
 from normlab.app.resolvers import register_resolvers
@@ -23,17 +24,25 @@ from normlab.core.run_folder import RunFolder
 WRONG_INPUT = 2
 
 
+@dataclass
+class Job:
+    """One run of this process."""
+
+    folder: RunFolder
+    is_in_sweep: bool
+    exit_code: int = 0
+
+
 def main() -> int:
     """Run what ``sys.argv`` asks for; return the exit code: 0 a result, 1 a crash, 2 wrong input, 130/143 stopped."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, and one line is made of them below.
     register_resolvers()
-    exit_codes: list[int] = []
-    run_folders: list[RunFolder] = []
+    jobs: list[Job] = []
 
     def job(config: DictConfig) -> None:
-        folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-        run_folders.append(folder)
-        exit_codes.append(_run_task(config, folder))
+        hydra_config = HydraConfig.get()
+        jobs.append(Job(RunFolder(Path(hydra_config.runtime.output_dir)), hydra_config.mode == RunMode.MULTIRUN))
+        jobs[-1].exit_code = _run_task(config, jobs[-1])
 
     try:
         sys.argv[1:] = check_command_line(with_recorded_overrides(sys.argv[1:]))
@@ -42,36 +51,45 @@ def main() -> int:
         announce(f"error: {_one_line(error)}")
         return WRONG_INPUT
     finally:
-        _say_where(run_folders)
-    return max(exit_codes, default=0)
+        _say_where([job for job in jobs if job.exit_code != WRONG_INPUT and job.folder.summary.is_file()])
+    return max((job.exit_code for job in jobs), default=0)
 
 
-def _run_task(config: DictConfig, folder: RunFolder) -> int:
+def _run_task(config: DictConfig, job: Job) -> int:
     """Run the configured task in the folder that Hydra made; wrong input is said and leaves no folder behind."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN:
-        announce(f"\nrun {hydra_config.job.num + 1}: {folder.path.name}")
+    if job.is_in_sweep:
+        announce(f"\nrun {HydraConfig.get().job.num + 1}: {job.folder.path.name}")
     task = hydra.utils.instantiate(config.task, _partial_=True)
     try:
-        return task(config, folder)
+        return task(config, job.folder)
     except UserError as error:
-        folder.discard_if_unused()
+        job.folder.discard_if_unused()
         announce(f"error: {error}")
         return WRONG_INPUT
 
 
-def _say_where(run_folders: list[RunFolder]) -> None:
+def _say_where(jobs: list[Job]) -> None:
     """Where the results lie, and the command that shows them; for a sweep also how its runs ended."""
-    written = [folder for folder in run_folders if folder.summary.is_file()]
-    if not written:
+    if not jobs:
         return
-    place = written[0].path
-    if len(run_folders) > 1:
-        outcomes = Counter(str(folder.read_summary()["outcome"]) for folder in written)
-        print(f"\n{len(run_folders)} runs: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()))
+    place = jobs[0].folder.path
+    if jobs[0].is_in_sweep:
         place = place.parent
-    shown = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
-    print(f"written to: {shown}\nlook closer: tensorboard --logdir {shown}")
+        print(_table_of_runs([job.folder for job in jobs]))
+    print(f"written to: {shown_path(place)}\nlook closer: tensorboard --logdir {shown_path(place)}")
+
+
+def _table_of_runs(folders: list[RunFolder]) -> str:
+    """One line a run: outcome, last step, validation loss, name; then how many ended how."""
+    summaries = [folder.read_summary() for folder in folders]
+    lines = ["", f"{'outcome':<14}{'step':>7}{'val loss':>10}  run"]
+    for folder, summary in zip(folders, summaries, strict=True):
+        loss = summary["final_val_loss"]
+        shown_loss = f"{float(loss):.3f}" if loss is not None else "-"
+        lines.append(f"{summary['outcome']:<14}{summary['steps']:>7}{shown_loss:>10}  {folder.path.name}")
+    outcomes = Counter(summary["outcome"] for summary in summaries)
+    lines.append(f"{len(folders)} runs: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()))
+    return "\n".join(lines)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,9 +2,12 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+ECHO_SECONDS = 0.5  # a wrapper such as uv may hand on a signal that the terminal has sent to both
 
 
 class StopRequest:
@@ -12,16 +15,20 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._asked_at = 0.0
 
     @property
     def exit_code(self) -> int:
         """128 plus the signal's number, as shells report it."""
-        return 128 + (self.signal_number or 0)
+        return 128 + (self.signal_number or signal.SIGINT)
 
     def ask(self, signal_number: int, frame: FrameType | None) -> None:
-        """Remember the signal; from now on SIGINT raises KeyboardInterrupt again."""
-        self.signal_number = signal_number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        """Remember the signal; a SIGINT that comes later than an echo of the first raises KeyboardInterrupt."""
+        now = time.monotonic()
+        if self.signal_number is None:
+            self.signal_number, self._asked_at = signal_number, now
+        elif signal_number == signal.SIGINT and now - self._asked_at > ECHO_SECONDS:
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """All checks of a command line, made before Hydra writes anything: a wrong one leaves no trace."""
 
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -14,11 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from normlab.app.canonical import fingerprint_of
 from normlab.app.folders import claimed_folder
 from normlab.app.options import CONFIG_FOLDER
-from normlab.app.overrides import check_groups, check_single_values, explain, group_options, parse_override
+from normlab.app.overrides import check_groups, check_single_values, group_options, parse_override
 from normlab.app.resume import check_same_experiment
 from normlab.app.schema import check_schema
 from normlab.app.targets import admitted_packages, check_targets
+from normlab.app.unknown_keys import explain
 from normlab.app.validate import validate
+from normlab.core.errors import ConfigError
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
@@ -26,7 +29,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
 
     Returns the arguments, with the folder that was claimed for what they ask.
     """
-    flags = get_args_parser().parse_args(list(arguments))
+    flags = _read_flags(arguments)
     if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
         return list(arguments)
     texts = list(flags.overrides)
@@ -41,6 +44,17 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         jobs = _jobs(overrides) if flags.multirun else [texts]
         configs = [_checked(flags.config_name or "config", job) for job in jobs]
     return list(arguments) if flags.cfg else [*arguments, *claimed_folder(configs[0], flags.multirun)]
+
+
+def _read_flags(arguments: Sequence[str]) -> Namespace:
+    """Hydra's flags, and the other arguments in ``overrides``; raises ConfigError for a flag that does not exist."""
+    flags, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown:
+        raise ConfigError(
+            f"Flags must be Hydra's (--multirun, --cfg, --help …); got {unknown[0]}. "
+            f"Set a value without dashes: key=value."
+        )
+    return flags
 
 
 def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from normlab.app.canonical import canonical, differences
-from normlab.core.errors import ConfigError
+from normlab.core.errors import CheckpointError, ConfigError
 from normlab.core.run_folder import RunFolder
 
 
@@ -28,9 +30,12 @@ def with_recorded_overrides(arguments: Sequence[str]) -> list[str]:
 
 def check_same_experiment(config: DictConfig) -> None:
     """Raise ConfigError where the composed configuration differs from the one recorded in the folder to resume."""
-    recorded = OmegaConf.load(RunFolder.existing(config.resume, "resume").config)
-    assert isinstance(recorded, DictConfig)
-    changed = differences(canonical(recorded), canonical(config))
+    path = RunFolder.existing(config.resume, "resume").config
+    try:
+        recorded = canonical(OmegaConf.load(path))  # type: ignore[arg-type]
+    except (YAMLError, OmegaConfBaseException, LookupError, TypeError, AttributeError):
+        raise CheckpointError(f"{path} is damaged, so the run cannot be resumed. Start it again.") from None
+    changed = differences(recorded, canonical(config))
     if changed:
         key, (before, now) = next(iter(changed.items()))
         raise ConfigError(

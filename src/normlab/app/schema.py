@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.overrides import closest
+from normlab.app.unknown_keys import unknown_key
 from normlab.core.errors import ConfigError
 from normlab.core.types import Bounds, CountOrZero
 
@@ -53,9 +54,13 @@ class SchemaCheck:
         top_level = get_type_hints(TopLevel, include_extras=True)
         for name, annotation in top_level.items():
             self._check_value(name, annotation)
-        for name in self.config:
-            if name not in top_level and name != "hydra" and OmegaConf.is_dict(self.config._get_node(str(name))):
-                self._check_node(str(name))
+        for name in map(str, self.config):
+            if name in top_level or name == "hydra":
+                continue
+            if OmegaConf.is_dict(self.config._get_node(name)):
+                self._check_node(name)
+            elif name not in list(self.compose_defaults()):  # a key that a task has at the top is there by default
+                raise unknown_key(name, self.compose_defaults())
 
     def _check_node(self, key: str) -> None:
         """Check the mapping at ``key`` against the signature of its target, and so on downwards."""
@@ -70,6 +75,8 @@ class SchemaCheck:
                 hint = f"Type {key}.{closest(name, list(legal))}=…" if legal else f"Remove {key}.{name}."
                 raise ConfigError(f"There is no key '{key}.{name}'; {told}. {hint}")
             self._check_value(f"{key}.{name}", legal.get(name, Any))
+        for name in set(legal) - set(given):
+            raise ConfigError(f"{key}.{name} must be given. Type {key}.{name}=… or look into conf/ for what it needs.")
 
     def _check_value(self, key: str, annotation: Any) -> None:
         shown = _key_people_type(self.config, key)
@@ -92,7 +99,7 @@ class SchemaCheck:
         default = OmegaConf.select(defaults, key)
         default = OmegaConf.to_container(default) if OmegaConf.is_config(default) else default
         is_legal = default is not None and unmet_demand(default, annotation) is None
-        return f" Try {key}={_as_typed(default)}." if is_legal else ""
+        return f" Try {key}={default if isinstance(default, str) else _as_typed(default)}." if is_legal else ""
 
 
 def unmet_demand(value: Any, annotation: Any) -> str | None:

@@ -99,7 +99,8 @@ class RunFolder:
                 if line.endswith(b"\n"):
                     yield json.loads(line)
 
-    def forget_metrics_after(self, step: int) -> None:
-        """Drop the records of later steps: a resumed run takes those again."""
+    def forget_metrics_after(self, step: int) -> int:
+        """Drop the records of later steps, which a resumed run takes again; return how many are left."""
         kept = [encode_json(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
         write_whole(self.metrics, "".join(kept))
+        return len(kept)

@@ -50,6 +50,8 @@ def _as_paths(value: str | Sequence[str]) -> list[Path]:
 
 def _checked_digest(path: Path) -> bytes:
     """SHA-256 of a file, after checking that it is there, not empty and UTF-8."""
+    if path.is_dir():
+        raise DataError(f"data.train and data.valid must name files; '{path}' is a folder. Name the files in it.")
     if not path.is_file():
         raise DataError(f"Every file of data.train and data.valid must exist; '{path}' does not. Check the path.")
     facts = path.stat()

@@ -9,7 +9,7 @@ Schedule = Callable[[int], float]
 
 
 def cosine(
-    step: int, *, peak_lr: float, total_steps: int, warmup_steps: CountOrZero, min_lr_fraction: Fraction
+    step: int, peak_lr: float, total_steps: int, *, warmup_steps: CountOrZero, min_lr_fraction: Fraction
 ) -> float:
     """Linear from 0 over ``warmup_steps``, half a cosine down to the floor at ``total_steps``, constant after.
 
@@ -25,6 +25,6 @@ def cosine(
     return floor + 0.5 * (1.0 + math.cos(math.pi * progress)) * (peak_lr - floor)
 
 
-def constant(step: int, *, peak_lr: float, total_steps: int, warmup_steps: CountOrZero) -> float:
+def constant(step: int, peak_lr: float, total_steps: int, *, warmup_steps: CountOrZero) -> float:
     """Linear from 0 over ``warmup_steps``, then the peak."""
     return peak_lr * min(1.0, step / warmup_steps) if warmup_steps > 0 else peak_lr

@@ -1,5 +1,6 @@
 """What a person sees while a run goes: a progress bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 
 from tqdm import tqdm
@@ -7,6 +8,7 @@ from tqdm import tqdm
 from normlab.core.records import StepRecord
 
 NUM_PLAIN_LINES = 10
+BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class ConsoleSink:
@@ -18,8 +20,8 @@ class ConsoleSink:
         self._every = max(1, total_steps // NUM_PLAIN_LINES)
         self._val_loss: float | None = None
         self._bar = (
-            tqdm(total=total_steps, initial=done_before, unit="step", dynamic_ncols=True, mininterval=0.5)
-            if sys.stderr.isatty()
+            tqdm(total=total_steps, initial=done_before, dynamic_ncols=True, mininterval=0.5, bar_format=BAR_FORMAT)
+            if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
             else None
         )
 

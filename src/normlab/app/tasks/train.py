@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.app.announce import announce
+from normlab.app.announce import announce, shown_path
 from normlab.app.build import Experiment, build_experiment
 from normlab.app.canonical import fingerprint_of
 from normlab.app.interrupts import StopRequest, stop_requests
@@ -54,13 +54,19 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
             )
         except UserError:
             raise
+        except KeyboardInterrupt:
+            state.outcome = Outcome.INTERRUPTED
         except Exception as error:
-            state.outcome = Outcome.OUT_OF_MEMORY if _is_out_of_memory(error) else Outcome.CRASHED
             facts.error = f"{type(error).__name__}: {error}"
-            traceback.print_exc()
+            if _is_out_of_memory(error):
+                state.outcome = Outcome.OUT_OF_MEMORY
+            else:
+                state.outcome = Outcome.CRASHED
+                traceback.print_exc()
     folder.write_summary(summarise(state, facts))
     print(closing_line(state, facts))
     if state.outcome == Outcome.INTERRUPTED:
+        print(f"go on with it: python src/run.py resume={shown_path(folder.path)}")
         sys.exit(stop.exit_code)  # also ends the sweep that this run may be part of
     return CRASH if facts.error is not None else 0
 
@@ -75,10 +81,16 @@ def _take_steps(
 ) -> None:
     """Write the beginning of the run folder, then a record, and now and then a checkpoint, for every step."""
     settings, device = experiment.settings, experiment.device
+    if config.schedule.warmup_steps >= settings.steps:
+        announce(
+            f"note: the warmup ({config.schedule.warmup_steps} steps) is as long as the run ({settings.steps}): the "
+            f"peak rate is never reached, divergence never judged. Try schedule.warmup_steps={settings.steps // 10}."
+        )
     resolved = OmegaConf.to_yaml(config, resolve=True)
     write_whole(folder.config, resolved)
     experiment.corpus.tokenizer.save(folder.tokenizer)
-    folder.forget_metrics_after(state.step)
+    if folder.forget_metrics_after(state.step) < state.step:
+        announce(f"note: {folder.metrics} lacks some of the steps up to {state.step}; they are not taken again.")
     keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer)
     records = training_records(
         compiled(experiment.model, settings.compile),
@@ -99,8 +111,8 @@ def _take_steps(
                 state.outcome = Outcome.INTERRUPTED
             if _is_checkpoint_due(state, settings):
                 keeper.save(state.step, state.as_dict(), is_best=state.is_best(record.val_loss))
-            if state.outcome is not None:
-                break
+            if state.outcome == Outcome.INTERRUPTED:
+                return
         text = sample()
         write_whole(folder.samples, text + "\n")
         sinks.text("sample", text)
