@@ -13,8 +13,16 @@ MICRO = [
 ]  # fmt: skip
 HEAVY = ["model.width=32", "model.num_layers=2", "model.num_heads=2", "model.context_length=32"]
 SPECIAL = {
-    "task": ["evaluate", "generate"],  # need a checkpoint: tested in tests/app
-    "data": ["from_checkpoint", "stories", "tinystories", "owt", "url"],  # no training data; below; need a network
+    "task": ["evaluate", "generate", "tokenize"],  # need a checkpoint: tested in tests/app
+    "data": [
+        "from_checkpoint",
+        "stories",
+        "mix",
+        "tokens",
+        "tinystories",
+        "owt",
+        "url",
+    ],  # elsewhere, or need a network
 }
 OPTIONS = [
     (group, option)

@@ -1,6 +1,8 @@
 """BPE training against a reference that counts everything again before every merge."""
 
+import argparse
 import hashlib
+import inspect
 import os
 import subprocess
 import sys
@@ -14,14 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normlab.core.errors import ConfigError
-from normlab.data.bpe import (
-    SPLIT_PATTERN,
-    assemble_vocab,
-    count_pretokens,
-    learn_merges,
-    split_on_special,
-    train_bpe,
-)
+from normlab.data import merging, reference
+from normlab.data.bpe import assemble_vocab, train_bpe
+from normlab.data.merging import learn_merges
+from normlab.data.pretokens import SPLIT_PATTERN, split_on_special
+from normlab.data.reference import count_pretokens
 
 SHARED_DATA = Path(__file__).parents[2] / "../shared/data"
 
@@ -64,7 +63,24 @@ def naive_merges(documents: list[str], num_merges: int) -> list[tuple[bytes, byt
 @given(documents=CORPORA, num_merges=st.integers(0, 30))
 @settings(deadline=None, max_examples=400)
 def test_merges_equal_the_naive_reference(documents, num_merges):
-    assert learn_merges(count_pretokens(documents), num_merges) == naive_merges(documents, num_merges)
+    expected = naive_merges(documents, num_merges)
+    assert learn_merges(count_pretokens(documents), num_merges) == expected
+    assert reference.learn_merges(count_pretokens(documents), num_merges) == expected
+
+
+@given(counts=st.dictionaries(st.text("ab", max_size=12).map(str.encode), st.integers(1, 1 << 40), max_size=30))
+@settings(deadline=None, max_examples=60)
+def test_runs_and_large_counts_give_the_merges_of_the_reference(counts):
+    assert learn_merges(counts, 200) == reference.learn_merges(counts, 200)
+
+
+@pytest.mark.parametrize("divisor", [2, 3, 1000])
+def test_the_floor_changes_no_merge(divisor, monkeypatch):
+    counts = count_pretokens([inspect.getsource(argparse)])
+    expected = reference.learn_merges(counts, 2000)
+    monkeypatch.setattr(merging, "FLOOR_DIVISOR", divisor)
+    assert learn_merges(counts, 2000) == expected
+    assert learn_merges(dict(reversed(counts.items())), 2000) == expected, "nor does the order of the counts"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +209,11 @@ def test_an_impossible_request_is_refused_in_one_line(vocab_size, special_tokens
     with pytest.raises(ConfigError, match=message) as error:
         train_bpe(["some text"], vocab_size=vocab_size, special_tokens=special_tokens)
     assert "\n" not in str(error.value)
+
+
+def test_less_than_one_process_is_refused():
+    with pytest.raises(ConfigError, match=r"num_processes must be at least 1; got 0"):
+        train_bpe(["some text"], vocab_size=300, special_tokens=[], num_processes=0)
 
 
 def test_the_smallest_vocabulary_has_no_merges():

@@ -15,14 +15,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from normlab.core.errors import DataError
-from normlab.data import tokenizer as tokenizer_module
+from normlab.data import encoding
 from normlab.data.bpe import train_bpe
+from normlab.data.encoding import apply_merges
 from normlab.data.tokenizer import (
     END_OF_TEXT,
     BPETokenizer,
     ByteTokenizer,
     Tokenizer,
-    apply_merges,
     load_tokenizer,
 )
 
@@ -238,8 +238,8 @@ def test_encoding_an_iterable_holds_less_than_a_megabyte():
 
 def test_a_full_cache_changes_no_id(monkeypatch):
     expected = BPE.encode(TEXT[:20_000])
-    monkeypatch.setattr(tokenizer_module, "CACHE_ENTRIES_PER_GENERATION", 3)
-    monkeypatch.setattr(tokenizer_module, "CACHED_PRETOKEN_CHARACTERS", 4)
+    monkeypatch.setattr(encoding, "CACHE_ENTRIES_PER_GENERATION", 3)
+    monkeypatch.setattr(encoding, "CACHED_PRETOKEN_CHARACTERS", 4)
     assert BPETokenizer(VOCAB, MERGES, SPECIAL_TOKENS).encode(TEXT[:20_000]) == expected
 
 

@@ -46,6 +46,7 @@ def adamw_for(model: LanguageModel) -> optim.AdamW:
 def settings_of(steps: int, val_every: int = 4, patience_steps: int = 100) -> TrainerSettings:
     return TrainerSettings(
         steps=steps,
+        sampling="with_replacement",
         batch_size=BATCH_SIZE,
         grad_clip=1.0,
         val_every=val_every,

@@ -1,6 +1,6 @@
 """From a checked configuration to the parts of an experiment."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,18 +10,28 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import optim
 
-from normlab.core.errors import DataError
+from normlab.core.errors import ConfigError, DataError
 from normlab.core.seeding import derive_seed
+from normlab.data.foreign_tokens import TokenFiles
 from normlab.data.prepare import Announce, Corpus, prepare_corpus
 from normlab.data.source import Source
-from normlab.data.tokenizer import Tokenizer
-from normlab.data.windows import Tokens, gather, in_batches, training_offsets, validation_offsets
+from normlab.data.windows import (
+    TokenArray,
+    Tokens,
+    epoch_offsets,
+    gather,
+    in_batches,
+    training_offsets,
+    validation_offsets,
+)
 from normlab.model.init import Initialiser
 from normlab.model.language_model import LanguageModel
 from normlab.optim.schedules import Schedule
 from normlab.train.hardware import choose_device
 from normlab.train.settings import TrainerSettings
 from normlab.train.step import Batch
+
+OffsetSampler = Callable[..., Tokens]
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Experiment:
 
     settings: TrainerSettings
     device: torch.device
-    source: Source
+    source: Source | TokenFiles
     corpus: Corpus
     batches: "Batches"
     model: LanguageModel
@@ -42,19 +52,19 @@ def build_experiment(config: DictConfig, announce: Announce) -> Experiment:
     """Build everything that a configuration names; data are prepared at first use."""
     settings: TrainerSettings = instantiate(config.trainer)
     device = choose_device(settings.device)
-    source: Source = instantiate(config.data)
+    source: Source | TokenFiles = instantiate(config.data)
     corpus = prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
     batches = build_batches(config, corpus, device)
-    model = build_model(config, corpus.tokenizer, device)
+    model = build_model(config, corpus.vocab_size, device)
     optimizer: optim.Optimizer = instantiate(config.optimizer)(model)
     return Experiment(settings, device, source, corpus, batches, model, optimizer, build_schedule(config))
 
 
-def build_model(config: DictConfig, tokenizer: Tokenizer, device: torch.device) -> LanguageModel:
+def build_model(config: DictConfig, vocab_size: int, device: torch.device) -> LanguageModel:
     """The model with its weights drawn from the seed, on the device."""
     torch.manual_seed(derive_seed(config.seed, "global"))  # for parts of a user's own that draw without a name
     attention = instantiate(config.attention)
-    model: LanguageModel = instantiate(config.model)(tokenizer.vocab_size, attention=attention)
+    model: LanguageModel = instantiate(config.model)(vocab_size, attention=attention)
     initialiser: Initialiser = instantiate(config.init)
     initialiser.fill(model, config.seed)
     return model.to(device)
@@ -75,11 +85,12 @@ class Batches:
     batch_size: int
     val_tokens: int
     seed: int
+    sample_offsets: OffsetSampler
     device: torch.device
 
     def training(self, step: int) -> Batch:
         """What a step sees."""
-        offsets = training_offsets(
+        offsets = self.sample_offsets(
             len(self.corpus.train),
             batch_size=self.batch_size,
             context_length=self.context_length,
@@ -101,14 +112,14 @@ class Batches:
 
 
 def validation_batches(
-    tokens: Tokens, num_windows: int, context_length: int, *, batch_size: int, device: torch.device
+    tokens: TokenArray, num_windows: int, context_length: int, *, batch_size: int, device: torch.device
 ) -> Iterator[Batch]:
     """The windows of a validation, ``batch_size`` at a time."""
     offsets = validation_offsets(len(tokens), num_windows=num_windows, context_length=context_length)
     return (_batch(tokens, part, context_length, device) for part in in_batches(offsets, batch_size))
 
 
-def _batch(tokens: Tokens, offsets: Tokens, context_length: int, device: torch.device) -> Batch:
+def _batch(tokens: TokenArray, offsets: Tokens, context_length: int, device: torch.device) -> Batch:
     inputs_BT, targets_BT = gather(tokens, offsets, context_length)
     return Batch(torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device))
 
@@ -123,11 +134,23 @@ def build_batches(config: DictConfig, corpus: Corpus, device: torch.device) -> B
         batch_size=config.trainer.batch_size,
         val_tokens=config.trainer.val_tokens,
         seed=config.seed,
+        sample_offsets=_offset_sampler(config, corpus),
         device=device,
     )
 
 
-def check_length(tokens: Tokens, split: str, context_length: int) -> None:
+def _offset_sampler(config: DictConfig, corpus: Corpus) -> OffsetSampler:
+    """How the windows of a step are drawn; raises ConfigError for a mixture without replacement."""
+    replaces = config.trainer.sampling == "with_replacement"
+    if corpus.mixture is None:
+        return training_offsets if replaces else epoch_offsets
+    if not replaces:
+        raise ConfigError("data=mix is drawn with replacement only. Type trainer.sampling=with_replacement.")
+    mixture = corpus.mixture
+    return lambda num_tokens, **keywords: mixture.offsets(**keywords)
+
+
+def check_length(tokens: TokenArray, split: str, context_length: int) -> None:
     """Raise DataError where a split is shorter than one context and the token after it."""
     if len(tokens) <= context_length:
         raise DataError(

@@ -11,16 +11,16 @@ from normlab.app.targets import check_targets
 from normlab.core.run_folder import RunFolder
 from normlab.data.tokenizer import Tokenizer, load_tokenizer
 from normlab.model.language_model import LanguageModel
-from normlab.train.checkpoint import load_checkpoint
+from normlab.train.checkpoint import load_checkpoint, vocab_size_of
 from normlab.train.keeper import find_checkpoint, run_of_checkpoint
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with its weights, the tokenizer it was trained with, and the run's configuration."""
+    """A model with its weights, the tokenizer it was trained with (None for token files), the configuration."""
 
     model: LanguageModel
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     config: DictConfig
     folder: RunFolder
     step: int
@@ -33,7 +33,7 @@ def load_trained(path: str, device: torch.device, admitted: list[str]) -> Traine
     config = OmegaConf.load(folder.config)
     assert isinstance(config, DictConfig)
     check_targets(config, admitted)
-    tokenizer = load_tokenizer(folder.tokenizer)
-    model = build_model(config, tokenizer, device)
+    tokenizer = load_tokenizer(folder.tokenizer) if folder.tokenizer.is_file() else None
+    model = build_model(config, vocab_size_of(checkpoint), device)
     state = load_checkpoint(checkpoint, model)
     return Trained(model, tokenizer, config, folder, state["step"])

@@ -22,6 +22,19 @@ class StopRequest:
         """128 plus the signal's number, as shells report it."""
         return 128 + (self.signal_number or signal.SIGINT)
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While inside, SIGINT and SIGTERM are noted here instead of ending the process (in the main thread)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     def ask(self, signal_number: int, frame: FrameType | None) -> None:
         """Remember the signal; a SIGINT that comes later than an echo of the first raises KeyboardInterrupt."""
         now = time.monotonic()
@@ -29,18 +42,3 @@ class StopRequest:
             self.signal_number, self._asked_at = signal_number, now
         elif signal_number == signal.SIGINT and now - self._asked_at > ECHO_SECONDS:
             raise KeyboardInterrupt
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """While inside, SIGINT and SIGTERM set the request instead of ending the process (in the main thread)."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    before = {number: signal.signal(number, request.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -42,7 +42,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if not flags.multirun:
             check_single_values(overrides)
         jobs = _jobs(overrides) if flags.multirun else [texts]
-        configs = [_checked(flags.config_name or "config", job) for job in jobs]
+        configs = [_checked(flags.config_name or "config", job, flags.cfg is not None) for job in jobs]
     return list(arguments) if flags.cfg else [*arguments, *claimed_folder(configs[0], flags.multirun)]
 
 
@@ -68,7 +68,7 @@ def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
     yield from map(list, product(*choices))
 
 
-def _checked(config_name: str, overrides: list[str]) -> DictConfig:
+def _checked(config_name: str, overrides: list[str], only_shown: bool) -> DictConfig:
     def compose_defaults() -> DictConfig:
         """The chosen options without the values that were set."""
         return compose(config_name, [text for text in overrides if group_options(text.partition("=")[0].lstrip("+"))])
@@ -80,7 +80,7 @@ def _checked(config_name: str, overrides: list[str]) -> DictConfig:
     check_targets(config, admitted_packages(overrides))
     check_schema(config, compose_defaults)
     validate(config)
-    if "checkpoint" not in config:
+    if not only_shown and "checkpoint" not in config:
         fingerprint_of(config)  # Reads the data files, so that a missing or damaged one is found here.
     if config.get("resume") is not None:
         check_same_experiment(config)

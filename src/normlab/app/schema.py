@@ -6,7 +6,7 @@ keys, and their annotations the legal values. There is no second list of keys th
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import NoneType, UnionType
@@ -83,6 +83,10 @@ class SchemaCheck:
         if OmegaConf.is_missing(self.config, shown):
             raise ConfigError(f"{shown} must be given. Type {shown}=…")
         value = OmegaConf.select(self.config, key)
+        if isinstance(value, DictConfig) and get_origin(annotation) is Mapping:
+            for name in value:
+                self._check_value(f"{key}.{name}", get_args(annotation)[1])
+            return
         if isinstance(value, DictConfig):
             self._check_node(key)
             return

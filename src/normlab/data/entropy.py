@@ -2,12 +2,25 @@
 
 import json
 from pathlib import Path
+from typing import Protocol
 
 from normlab.core.files import write_whole
-from normlab.data.source import Source, Split
+from normlab.data.source import Split
 
 
-def entropy_per_token(source: Source, split: Split, num_tokens: int, cache: Path) -> float | None:
+class KnowsEntropy(Protocol):
+    """The part of a source that is asked here."""
+
+    def identity(self, split: Split) -> str:
+        """What decides the split's documents."""
+        ...
+
+    def nats(self, split: Split) -> float | None:
+        """The split's surprisal, if known."""
+        ...
+
+
+def entropy_per_token(source: KnowsEntropy, split: Split, num_tokens: int, cache: Path) -> float | None:
     """The split's surprisal under its own source, in nats per token (end-of-text tokens counted); None if unknown.
 
     ``num_tokens`` is the split's length as the tokenizer in use encodes it. The surprisal does not depend on the

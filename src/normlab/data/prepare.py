@@ -1,46 +1,61 @@
-"""The work before the first step, done once: train a tokenizer, encode the corpus, keep both in a cache folder."""
+"""The work before the first step, done once: train a tokenizer, encode the corpus, keep both in a cache folder.
+
+However many processes ask for the same thing at the same time, one makes it and the others wait.
+"""
 
 import hashlib
-import io
-from array import array
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Annotated
 
-import numpy as np
+from tqdm import tqdm
 
 from normlab.core.errors import DataError
-from normlab.core.files import write_whole
 from normlab.core.types import Bounds
 from normlab.data.bpe import NUM_BYTES, train_bpe
-from normlab.data.source import Source, Split
+from normlab.data.foreign_tokens import TokenFiles
+from normlab.data.mix import MixedSource
+from normlab.data.mixture import Mixture
+from normlab.data.source import Piece, Source, Split
+from normlab.data.store import TokenStore, prepared_once, stored_once
 from normlab.data.tokenizer import END_OF_TEXT, BPETokenizer, ByteTokenizer, Tokenizer
-from normlab.data.windows import Tokens
+from normlab.data.windows import TokenArray, Tokens
 
 VocabSize = Annotated[int, Bounds(low=NUM_BYTES + 1)]
 Announce = Callable[[str], None]
 TokenizerFactory = Callable[[Source, Path, Announce], Tokenizer]
+BLOCK_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A source as tokens: each document, then the end-of-text token."""
+    """What a run draws from: tokens of both splits, and the tokenizer where there is one."""
 
-    tokenizer: Tokenizer
-    train: Tokens
-    valid: Tokens
+    tokenizer: Tokenizer | None
+    vocab_size: int
+    train: TokenArray
+    valid: TokenArray
+    mixture: Mixture | None = None
 
 
-def prepare_corpus(source: Source, tokenizer_factory: TokenizerFactory, cache: Path, announce: Announce) -> Corpus:
-    """Tokenizer and tokens of a source, from the cache where they are there already."""
-    tokenizer = tokenizer_factory(source, cache, announce)
-    return Corpus(
-        tokenizer,
-        train=encode_split(source, "train", tokenizer, cache, announce),
-        valid=encode_split(source, "valid", tokenizer, cache, announce),
-    )
+def prepare_corpus(
+    data: Source | TokenFiles, tokenizer_factory: TokenizerFactory, cache: Path, announce: Announce
+) -> Corpus:
+    """Tokenizer and tokens of the data, from the cache where they are there already."""
+    if isinstance(data, TokenFiles):
+        return Corpus(data.tokenizer, data.vocab_size, data.tokens("train"), data.tokens("valid"))
+    tokenizer = tokenizer_factory(data, cache, announce)
+    if isinstance(data, MixedSource):
+        train, valid = (
+            Mixture([encode_split(part, split, tokenizer, cache, announce).tokens for part in data.parts], data.weights)
+            for split in ("train", "valid")
+        )
+        return Corpus(tokenizer, tokenizer.vocab_size, train.tokens, valid.tokens, mixture=train)
+    train_store = encode_split(data, "train", tokenizer, cache, announce)
+    valid_store = encode_split(data, "valid", tokenizer, cache, announce)
+    return Corpus(tokenizer, tokenizer.vocab_size, train_store.tokens, valid_store.tokens)
 
 
 def byte_tokenizer(source: Source, cache: Path, announce: Announce) -> ByteTokenizer:
@@ -51,44 +66,89 @@ def byte_tokenizer(source: Source, cache: Path, announce: Announce) -> ByteToken
 def bpe_tokenizer(source: Source, cache: Path, announce: Announce, *, vocab_size: VocabSize) -> BPETokenizer:
     """A byte-level BPE of at most ``vocab_size`` tokens, trained on the training split at first use."""
     path = cache / "tokenizers" / (_key(source.identity("train"), str(vocab_size)) + ".json")
-    if path.is_file():
-        return BPETokenizer.load(path)
-    announce(f"Training a tokenizer of {vocab_size:,} tokens (once; kept in {path.parent}).")
-    texts = (piece.text for piece in source.pieces("train"))
-    vocab, merges = train_bpe(texts, vocab_size=vocab_size, special_tokens=[END_OF_TEXT])
-    if len(vocab) < vocab_size:
-        announce(f"The corpus has no more than {len(vocab):,} tokens to learn; tokenizer.vocab_size={vocab_size}.")
-    tokenizer = BPETokenizer(vocab, merges, [END_OF_TEXT])
-    tokenizer.save(path)
-    return tokenizer
 
+    def load() -> BPETokenizer | None:
+        return BPETokenizer.load(path) if path.is_file() else None
 
-def encode_split(source: Source, split: Split, tokenizer: Tokenizer, cache: Path, announce: Announce) -> Tokens:
-    """The tokens of a split, memory-mapped from the cache, where they are written whole at first use."""
-    path = cache / "tokens" / (_key(source.identity(split), tokenizer.identity()) + ".npy")
-    if not path.is_file():
-        announce(f"Encoding the {split} split (once; kept in {path.parent}).")
-        write_whole(path, _as_npy(_encode(source, split, tokenizer), tokenizer.vocab_size))
+    def make() -> BPETokenizer:
+        announce(f"Training a tokenizer of {vocab_size:,} tokens (once; kept in {path.parent}).")
+        tokenizer = _train(source, vocab_size)
+        if tokenizer.vocab_size < vocab_size:
+            announce(f"The corpus fills {tokenizer.vocab_size:,} tokens of tokenizer.vocab_size={vocab_size}.")
+        tokenizer.save(path)
+        return tokenizer
+
     try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, SyntaxError, TokenError) as error:  # the header is a Python literal
-        raise DataError(f"{path} is damaged ({error}). Delete it; the next run makes it again.") from None
+        return prepared_once(path, load, make, announce)
+    except DataError as error:
+        if path.is_file():
+            raise DataError(f"{error} (To make it again, delete {path}.)") from None
+        raise
 
 
-def _encode(source: Source, split: Split, tokenizer: Tokenizer) -> array:
-    tokens = array("I")
-    for text, ends_document in source.pieces(split):
-        tokens.extend(tokenizer.encode_ordinary(text))
-        if ends_document:
-            tokens.append(tokenizer.end_of_text)
-    return tokens
+def encode_split(source: Source, split: Split, tokenizer: Tokenizer, cache: Path, announce: Announce) -> TokenStore:
+    """The tokens of a split: each document, then the end-of-text token; written at first use."""
+    path = cache / "tokens" / (_key(source.identity(split), tokenizer.identity()) + ".bin")
+    facts = {"num_documents": 0, "num_bytes": 0}
+
+    def blocks() -> Iterator[Tokens]:
+        announce(f"Encoding the {split} split (once; kept in {path.parent}).")
+        with _bar(f"encoding {split}", "B") as bar:
+            for part in tokenizer.encode_documents(_blocks(source, split, facts), num_threads=_num_cores()):
+                yield part
+                bar.update(facts["num_bytes"] - bar.n)
+
+    return stored_once(
+        path,
+        blocks,
+        vocab_size=tokenizer.vocab_size,
+        source_identity=source.identity(split),
+        tokenizer_identity=tokenizer.identity(),
+        announce=announce,
+        facts=facts,
+    )
 
 
-def _as_npy(tokens: array, vocab_size: int) -> bytes:
-    buffer = io.BytesIO()
-    dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
-    np.save(buffer, np.frombuffer(tokens, dtype=np.uint32).astype(dtype), allow_pickle=False)
-    return buffer.getvalue()
+def _train(source: Source, vocab_size: int) -> BPETokenizer:
+    with _bar("counting", "characters") as counting, _bar("merging", "merges", total=vocab_size) as merging:
+        vocab, merges = train_bpe(
+            (piece.text for piece in source.pieces("train")),
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT],
+            num_processes=_num_cores(),
+            on_count=lambda num_characters: _show(counting, num_characters),
+            on_merge=lambda num_merges: _show(merging, num_merges),
+        )
+    return BPETokenizer(vocab, merges, [END_OF_TEXT])
+
+
+def _blocks(source: Source, split: Split, facts: dict[str, int]) -> Iterator[Sequence[Piece]]:
+    """The pieces of a split, about a million characters at a time; counts documents and bytes as they pass."""
+    block: list[Piece] = []
+    num_characters = 0
+    for piece in source.pieces(split):
+        block.append(piece)
+        num_characters += len(piece.text)
+        facts["num_documents"] += piece.ends_document
+        facts["num_bytes"] += len(piece.text.encode())
+        if num_characters >= BLOCK_CHARACTERS:
+            yield block
+            block, num_characters = [], 0
+    if block:
+        yield block
+
+
+def _bar(description: str, unit: str, total: int | None = None) -> tqdm:
+    """A progress bar on a terminal, nothing elsewhere."""
+    return tqdm(desc=description, unit=unit, unit_scale=True, total=total, leave=False, disable=None)
+
+
+def _show(bar: tqdm, reached: int) -> None:
+    bar.update(reached - bar.n)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(*parts: str) -> str:

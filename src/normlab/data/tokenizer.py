@@ -5,24 +5,25 @@ UTF-8, raises UnicodeEncodeError.
 """
 
 import hashlib
-import heapq
 import json
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import numpy as np
+
 from normlab.core.errors import DataError
 from normlab.core.files import write_whole
-from normlab.data.bpe import NUM_BYTES, PRETOKEN, Pair, special_token_pattern
+from normlab.data.encoding import Ids, MergeEncoder
+from normlab.data.merging import NUM_BYTES, Pair
+from normlab.data.native import NativeEncoder, native_encodes_alike
+from normlab.data.pretokens import special_token_pattern
+from normlab.data.source import Piece
 
 END_OF_TEXT = "<|endoftext|>"
-
-# The cache of merged pre-tokens holds two generations of short entries, so that it stays below a megabyte.
-CACHE_ENTRIES_PER_GENERATION = 2048
-CACHED_PRETOKEN_CHARACTERS = 24
 
 
 class Tokenizer(Protocol):
@@ -66,6 +67,29 @@ class Tokenizer(Protocol):
         """
         for text in texts:
             yield from self.encode(text)
+
+    def encode_block(self, pieces: Sequence[Piece]) -> Ids:
+        """The ordinary ids of the pieces one after the other, and the end of text after each document that ends."""
+        ids: list[int] = []
+        for text, ends_document in pieces:
+            ids.extend(self.encode_ordinary(text))
+            if ends_document:
+                ids.append(self.end_of_text)
+        return np.array(ids, np.uint32)
+
+    def encode_documents(self, blocks: Iterable[Sequence[Piece]], *, num_threads: int) -> Iterator[Ids]:
+        """``encode_block`` of each block in order, whatever ``num_threads``; few blocks are taken ahead."""
+        with ThreadPoolExecutor(num_threads) as threads:
+            pending: deque[Future[Ids]] = deque()
+            try:
+                for block in blocks:
+                    pending.append(threads.submit(self.encode_block, block))
+                    if len(pending) > num_threads:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                threads.shutdown(cancel_futures=True)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``; bytes that are not UTF-8 become U+FFFD."""
@@ -112,21 +136,16 @@ class BPETokenizer(Tokenizer):
             [(twice, _)] = Counter(self._tokens).most_common(1)
             raise DataError(f"a vocabulary must hold each token once; got {twice!r} twice. Remove one.")
         self._special_ids = {token: self._id_of[token.encode()] for token in special_tokens}
-        self._byte_ids = {token[0]: token_id for token, token_id in self._id_of.items() if len(token) == 1}
 
         self._merges = list(merges)
-        self._ranks: dict[tuple[int, int], int] = {}
-        self._products: list[int] = []
         for rank, (left, right) in enumerate(self._merges):
             if not {left, right, left + right} <= self._id_of.keys():
                 raise DataError(
                     f"both parts and the product of a merge must be in the vocabulary; got merge {rank}, "
                     f"{left!r} and {right!r}. Take vocabulary and merges from the same training."
                 )
-            self._ranks.setdefault((self._id_of[left], self._id_of[right]), rank)
-            self._products.append(self._id_of[left + right])
-        self._recent: dict[str, tuple[int, ...]] = {}
-        self._older: dict[str, tuple[int, ...]] = {}
+        native = native_encodes_alike(self._id_of, self._merges)
+        self._encoder = (NativeEncoder if native else MergeEncoder)(self._id_of, self._merges)
 
     @property
     def vocab_size(self) -> int:
@@ -155,11 +174,11 @@ class BPETokenizer(Tokenizer):
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``; a special token is text like any other."""
-        ids: list[int] = []
-        for match in PRETOKEN.finditer(text):
-            pretoken = match.group()
-            ids.extend(self._recent.get(pretoken) or self._encode_pretoken(pretoken))
-        return ids
+        return self._encoder.encode(text)
+
+    def encode_block(self, pieces: Sequence[Piece]) -> Ids:
+        """The ids of the pieces one after the other, and the end of text after each document that ends."""
+        return self._encoder.encode_block(pieces, self.end_of_text)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of ``ids``, exactly; raises DataError for an id outside the vocabulary."""
@@ -184,24 +203,6 @@ class BPETokenizer(Tokenizer):
             return cls(vocab, merges, content["special_tokens"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise _unusable(path, f"its content is damaged ({error!r})") from error
-
-    def _encode_pretoken(self, pretoken: str) -> tuple[int, ...]:
-        """The ids of a pre-token that is not among the recent ones."""
-        ids = self._older.get(pretoken)
-        if ids is None:
-            data = pretoken.encode("utf-8")
-            if missing := set(data) - self._byte_ids.keys():
-                raise DataError(
-                    f"the vocabulary must hold every byte of the text; got {pretoken!r}, of which it lacks "
-                    f"{bytes(sorted(missing))!r}. Use a vocabulary with all 256 bytes."
-                )
-            byte_ids = [self._byte_ids[value] for value in data]
-            ids = tuple(apply_merges(byte_ids, self._ranks, self._products))
-        if len(pretoken) <= CACHED_PRETOKEN_CHARACTERS:
-            if len(self._recent) >= CACHE_ENTRIES_PER_GENERATION:
-                self._older, self._recent = self._recent, {}
-            self._recent[pretoken] = ids
-        return ids
 
 
 class ByteTokenizer(Tokenizer):
@@ -259,32 +260,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         if found == kind.FORMAT:
             return kind.load(path)
     raise _unusable(path, f"its format must be one of {[kind.FORMAT for kind in kinds]}, not {found!r}")
-
-
-def apply_merges(ids: list[int], ranks: Mapping[tuple[int, int], int], products: list[int]) -> list[int]:
-    """Merge the adjacent pair of lowest rank, the leftmost of equals, until no adjacent pair has a rank.
-
-    ``ranks`` gives the rank of a pair, ``products`` by rank the id it becomes. O(n log n) for n ids.
-    """
-    absorbed = -1  # has no rank with anything; also stands after the end, and so before the beginning
-    ids = [*ids, absorbed]
-    following = list(range(1, len(ids) + 1))
-    preceding = list(range(-1, len(ids) - 1))
-    heap = [(ranks[pair], position) for position, pair in enumerate(pairwise(ids)) if pair in ranks]
-    heapq.heapify(heap)
-    while heap:
-        rank, left = heapq.heappop(heap)
-        right = following[left]
-        if ranks.get((ids[left], ids[right])) != rank:
-            continue  # one of the two has been merged since
-        ids[left], ids[right] = products[rank], absorbed
-        after = following[left] = following[right]
-        preceding[after] = left
-        for start, end in ((preceding[left], left), (left, after)):
-            new_rank = ranks.get((ids[start], ids[end]))
-            if new_rank is not None:
-                heapq.heappush(heap, (new_rank, start))
-    return [token_id for token_id in ids if token_id != absorbed]
 
 
 def _checked_id(token_id: int, vocab_size: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
@@ -51,6 +51,13 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer | N
     except SafetensorError as error:
         raise CheckpointError(f"{path} does not hold valid safetensors ({error}). Choose another checkpoint.") from None
     return state
+
+
+def vocab_size_of(path: Path) -> int:
+    """The number of tokens that the saved model knows."""
+    _verify(path)
+    with safe_open(path / MODEL, framework="pt") as file:
+        return file.get_slice("token_embedding.weight").get_shape()[0]
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -24,14 +24,15 @@ class DivergenceCriterion:
 class TrainerSettings:
     """How long, how much at a time, how often to look, and on what hardware.
 
-    ``batch_size`` is in sequences a step; ``grad_clip`` is the largest gradient norm, null for no clipping;
-    ``val_every`` and ``checkpoint_every`` are in steps (0: only at the end), and a validation takes ``val_tokens``
-    tokens, always the same. ``device=auto`` takes CUDA, then MPS, then the CPU; ``precision=bfloat16`` means
-    autocast over float32 weights.
+    ``batch_size`` is in sequences a step, whose windows are drawn with or without replacement; ``grad_clip`` is the
+    largest gradient norm, null for no clipping; ``val_every`` and ``checkpoint_every`` are in steps (0: only at the
+    end), and a validation takes ``val_tokens`` tokens, always the same. ``device=auto`` takes CUDA, then MPS, then
+    the CPU; ``precision=bfloat16`` means autocast over float32 weights.
     """
 
     steps: Count
     batch_size: Count
+    sampling: Literal["with_replacement", "without_replacement"]
     grad_clip: Positive | None
     val_every: Count
     val_tokens: Count

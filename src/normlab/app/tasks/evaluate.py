@@ -11,8 +11,10 @@ from normlab.app.build import check_length, validation_batches
 from normlab.app.canonical import plain
 from normlab.app.checkpoints import load_trained
 from normlab.app.validate import DATA_OF_CHECKPOINT
+from normlab.core.errors import DataError
 from normlab.core.records import encode_json
 from normlab.core.run_folder import RunFolder
+from normlab.data.foreign_tokens import TokenFiles
 from normlab.data.prepare import encode_split
 from normlab.data.source import Source
 from normlab.train.evaluate import validation_loss
@@ -24,8 +26,13 @@ def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
     device = choose_device(config.trainer.device)
     trained = load_trained(checkpoint, device, list(config.allow_targets))
     uses_own_data = config.data._target_ == DATA_OF_CHECKPOINT
-    source: Source = instantiate(trained.config.data if uses_own_data else config.data)
-    tokens = encode_split(source, "valid", trained.tokenizer, Path(config.cache), announce)
+    source: Source | TokenFiles = instantiate(trained.config.data if uses_own_data else config.data)
+    if isinstance(source, TokenFiles):
+        tokens = source.tokens("valid")
+    elif trained.tokenizer is None:
+        raise DataError(f"{trained.folder.path} has no tokenizer for text. Type data=tokens data.valid=<token file>.")
+    else:
+        tokens = encode_split(source, "valid", trained.tokenizer, Path(config.cache), announce).tokens
     context_length = trained.model.context_length
     check_length(tokens, "valid", context_length)
     batches = validation_batches(

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from normlab.app.announce import announce, shown_path
 from normlab.app.build import Experiment, build_experiment
 from normlab.app.canonical import fingerprint_of
-from normlab.app.interrupts import StopRequest, stop_requests
+from normlab.app.interrupts import StopRequest
 from normlab.app.sinks import open_sinks
 from normlab.app.summary import RunFacts, closing_line, summarise
 from normlab.core.errors import ConfigError, UserError
@@ -19,6 +19,7 @@ from normlab.core.files import write_whole
 from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
 from normlab.core.seeding import derive_seed
+from normlab.data.prefetch import Prefetcher
 from normlab.model.sampling import Sampler, sample_text
 from normlab.train.checkpoint import load_checkpoint, read_state
 from normlab.train.hardware import autocast, compiled
@@ -29,6 +30,7 @@ from normlab.train.settings import TrainerSettings
 from normlab.train.state import RunState
 
 CRASH = 1
+PREFETCH_DEPTH = 2
 
 
 def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sampler) -> int:
@@ -43,26 +45,27 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
     checkpoint = _checkpoint_to_resume(config, folder)
     state = RunState() if checkpoint is None else RunState.from_dict(read_state(checkpoint))
     facts = RunFacts(fingerprint=fingerprint_of(config))
-    with stop_requests() as stop:
-        try:
-            experiment = build_experiment(config, announce)
-            facts.learn(experiment, Path(config.cache))
-            if checkpoint is not None:
-                load_checkpoint(checkpoint, experiment.model, experiment.optimizer)
+    stop = StopRequest()
+    try:
+        experiment = build_experiment(config, announce)
+        facts.learn(experiment, Path(config.cache))
+        if checkpoint is not None:
+            load_checkpoint(checkpoint, experiment.model, experiment.optimizer)
+        with stop.listening():
             _take_steps(
                 experiment, config, folder, state, stop, lambda: _sample(experiment, prompt, sampler, config.seed)
             )
-        except UserError:
-            raise
-        except KeyboardInterrupt:
-            state.outcome = Outcome.INTERRUPTED
-        except Exception as error:
-            facts.error = f"{type(error).__name__}: {error}"
-            if _is_out_of_memory(error):
-                state.outcome = Outcome.OUT_OF_MEMORY
-            else:
-                state.outcome = Outcome.CRASHED
-                traceback.print_exc()
+    except UserError:
+        raise
+    except KeyboardInterrupt:
+        state.outcome = Outcome.INTERRUPTED
+    except Exception as error:
+        facts.error = f"{type(error).__name__}: {error}"
+        if _is_out_of_memory(error):
+            state.outcome = Outcome.OUT_OF_MEMORY
+        else:
+            state.outcome = Outcome.CRASHED
+            traceback.print_exc()
     folder.write_summary(summarise(state, facts))
     print(closing_line(state, facts))
     if state.outcome == Outcome.INTERRUPTED:
@@ -88,22 +91,24 @@ def _take_steps(
         )
     resolved = OmegaConf.to_yaml(config, resolve=True)
     write_whole(folder.config, resolved)
-    experiment.corpus.tokenizer.save(folder.tokenizer)
+    if experiment.corpus.tokenizer is not None:
+        experiment.corpus.tokenizer.save(folder.tokenizer)
     if folder.forget_metrics_after(state.step) < state.step:
         announce(f"note: {folder.metrics} lacks some of the steps up to {state.step}; they are not taken again.")
     keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer)
+    batches = Prefetcher(experiment.batches.training, first_step=state.step + 1, depth=PREFETCH_DEPTH)
     records = training_records(
         compiled(experiment.model, settings.compile),
         experiment.optimizer,
         experiment.schedule,
-        experiment.batches.training,
+        batches,
         experiment.batches.validation,
         settings=settings,
         precision=autocast(device, settings.precision),
         monitor=StabilityMonitor(settings.divergence, config.schedule.warmup_steps, state.history),
         state=state,
     )
-    with open_sinks(config, folder, settings.steps, state.step + 1) as sinks:
+    with batches, open_sinks(config, folder, settings.steps, state.step + 1) as sinks:
         sinks.text("config", resolved)
         for record in records:
             sinks.record(record)
@@ -141,9 +146,12 @@ def _is_checkpoint_due(state: RunState, settings: TrainerSettings) -> bool:
 
 
 def _sample(experiment: Experiment, prompt: str, sampler: Sampler, seed: int) -> str:
+    tokenizer = experiment.corpus.tokenizer
+    if tokenizer is None:
+        return "(no sample: the data came as tokens, without a tokenizer)"
     generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     try:
-        return sample_text(experiment.model, experiment.corpus.tokenizer, prompt, sampler, generator)
+        return sample_text(experiment.model, tokenizer, prompt, sampler, generator)
     except FloatingPointError as error:
         return f"(no sample: {error})"
 
