@@ -19,7 +19,7 @@ from urllib.request import Request
 import pytest
 
 from normlab.core.errors import DataError
-from normlab.data import download as download_module
+from normlab.data import web as web_module
 from normlab.data.download import DownloadError, Patience, fetch
 
 TEXT = random.Random(0).randbytes(200_000).hex().encode()
@@ -370,7 +370,7 @@ def test_redirects_in_a_circle_or_away_from_the_web_are_refused(web, client: Cli
 
 def test_redirects_never_leave_https() -> None:
     told = (io.BytesIO(), 302, "Found", HTTPMessage())
-    redirects = download_module._Redirects()
+    redirects = web_module.Redirects()
     with pytest.raises(DownloadError, match="must stay on https"):
         redirects.redirect_request(Request("https://a.org/x"), *told, "http://a.org/x")
     for here, there in [("https", "https"), ("http", "https"), ("http", "http")]:

@@ -33,10 +33,10 @@ def folder_made_whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for entry in [*temporary.iterdir(), temporary]:
-            _flush(entry)
+            flush(entry)
         os.chmod(temporary, 0o777 & ~_umask())
         _replace_folder(path, temporary)
-        _flush(path.parent)
+        flush(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -71,7 +71,8 @@ def _umask() -> int:
     return mask
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Put a file, or the names in a folder, on the disk before whatever follows."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

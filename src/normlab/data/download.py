@@ -4,80 +4,32 @@ import gzip
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
-import ssl
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
 from errno import EDQUOT, ENOSPC
-from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
+from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
-from urllib.request import HTTPErrorProcessor, HTTPRedirectHandler, Request, build_opener
+from urllib.parse import urlsplit
+from urllib.request import Request
 
 from filelock import FileLock, Timeout
 
 from normlab.core.errors import DataError
-from normlab.core.files import write_whole
+from normlab.core.files import flush, write_whole
+from normlab.data.web import BLOCK_BYTES, DownloadError, Interrupted, Patience, next_block, open_url, quoted
 
-BLOCK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"  # no UTF-8 text begins with it
 ENCODINGS = ("identity", "gzip", "x-gzip")
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # stand for themselves; quoted are the rest
-EXAMPLE = "https://example.org/text.txt"
 MOMENTARY = (408, 425, 429)  # statuses below 500 that may pass
 
+PATIENCE = Patience()
 Announce = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
-
-
-class DownloadError(DataError):
-    """A server that could not be reached or did not hand the file over; what has arrived is kept for a later try."""
-
-
-class _Interrupted(Exception):
-    """A failure that may pass, with the wait that the server asked for."""
-
-    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(reason)
-        self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for a server and how often to ask it again."""
-
-    num_tries: int = 5  # in a row, without a byte further than before
-    first_wait_seconds: float = 1.0
-    longest_wait_seconds: float = 60.0
-    timeout_seconds: float = 30.0
-    sleep: Callable[[float], None] = time.sleep
-    now: Callable[[], float] = time.time
-    uniform: Callable[[float, float], float] = random.uniform
-
-    def seconds_before(self, num_failures: int, retry_after_seconds: float | None) -> float:
-        """first_wait * 2^(failures - 1) * U(0.5, 1.5), no less than the server asked for, at most longest_wait."""
-        jitter = self.uniform(0.5, 1.5)
-        seconds = self.first_wait_seconds * 2 ** (num_failures - 1) * jitter
-        return min(max(seconds, retry_after_seconds or 0.0), self.longest_wait_seconds)
-
-    def retry_after_seconds(self, header: str | None) -> float | None:
-        """The Retry-After header in seconds from now: it is a number or an HTTP date."""
-        if header is None:
-            return None
-        if header.strip().isdecimal():
-            return float(header)
-        try:
-            return parsedate_to_datetime(header).timestamp() - self.now()
-        except ValueError:
-            return None
 
 
 def fetch(
@@ -88,7 +40,7 @@ def fetch(
     num_bytes: int | None,
     on_progress: Progress,
     announce: Announce,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> Path:
     """Have the file at ``url`` as ``target``, whole or not at all; a gzip file is unpacked on the way.
 
@@ -145,7 +97,7 @@ class _Part:
         """Begin anew. At no moment does a note stand beside the bytes of another version."""
         self._note.unlink(missing_ok=True)
         self.path.write_bytes(b"")
-        _flush(self.path)
+        flush(self.path)
         write_whole(self._note, json.dumps(asdict(version)))
 
     def forget(self) -> None:
@@ -160,7 +112,7 @@ def _download(part: _Part, on_progress: Progress, announce: Announce, patience: 
     while True:
         try:
             return _receive(part, on_progress, patience)
-        except _Interrupted as failure:
+        except Interrupted as failure:
             if part.num_bytes > furthest:
                 num_failures, furthest = 0, part.num_bytes
             num_failures += 1
@@ -180,19 +132,19 @@ def _receive(part: _Part, on_progress: Progress, patience: Patience) -> None:
     resumed = version if version is not None and version.validator is not None and start > 0 else None
     if resumed is not None:
         headers |= {"Range": f"bytes={start}-", "If-Range": str(resumed.validator)}
-    with _open(Request(_quoted(part.url), headers=headers), patience) as response:
+    with open_url(Request(quoted(part.url), headers=headers), patience) as response:
         if resumed is not None and resumed.num_bytes is None and _ends_at(start, response):
             return
         total = _accept(response, part, resumed, patience)
         with part.path.open("ab") as file:
-            while block := _next_block(response):
+            while block := next_block(response):
                 file.write(block)
                 on_progress(file.tell(), total)
     if total is not None and part.num_bytes > total:
         part.forget()
-        raise _Interrupted(f"the server sent more than the {total:,} bytes that it had announced")
+        raise Interrupted(f"the server sent more than the {total:,} bytes that it had announced")
     if total is not None and part.num_bytes < total:
-        raise _Interrupted(f"the connection broke off after {part.num_bytes:,} of {total:,} bytes")
+        raise Interrupted(f"the connection broke off after {part.num_bytes:,} of {total:,} bytes")
 
 
 def _ends_at(start: int, response: HTTPResponse) -> bool:
@@ -205,12 +157,12 @@ def _accept(response: HTTPResponse, part: _Part, resumed: _Version | None, patie
     status, header = response.status, response.headers
     if status in MOMENTARY or status >= 500:
         wait = patience.retry_after_seconds(header.get("Retry-After"))
-        raise _Interrupted(f"the server answered {status} {response.reason}", wait)
+        raise Interrupted(f"the server answered {status} {response.reason}", wait)
     if status == 206 or status == 416:
         total = _total_of_rest(header, part.num_bytes, resumed) if status == 206 else None
         if total is None:
             part.forget()
-            raise _Interrupted("the server sent another piece of the file than it was asked for")
+            raise Interrupted("the server sent another piece of the file than it was asked for")
         return total
     if status != 200:
         raise DownloadError(f"{part.url} could not be fetched: the server answered {status} {response.reason}.")
@@ -240,68 +192,6 @@ def _validator(header: HTTPMessage) -> str | None:
     return header.get("Last-Modified") if tag.startswith("W/") else tag
 
 
-class _Redirects(HTTPRedirectHandler):
-    """Follow a few: to https from anywhere, to http from http alone, and to nothing else."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        here, there = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if there not in ("https", here):
-            fp.close()
-            raise DownloadError(f"{req.full_url} must stay on {here}; the server redirects to {newurl}.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _AllStatuses(HTTPErrorProcessor):
-    """Hand every answer on as it is, save for redirects."""
-
-    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
-        return super().http_response(request, response) if response.status // 100 == 3 else response
-
-    https_response = http_response
-
-
-def _open(request: Request, patience: Patience) -> HTTPResponse:
-    """The server's answer; whatever else a network can do becomes _Interrupted or DownloadError."""
-    url = request.full_url
-    try:
-        return build_opener(_Redirects, _AllStatuses).open(request, timeout=patience.timeout_seconds)
-    except HTTPError as error:
-        error.close()
-        raise DownloadError(f"{url} could not be fetched: {' '.join(str(error).split())}.") from None
-    except (InvalidURL, UnicodeError) as error:
-        raise DownloadError(f"{url} must be an address such as {EXAMPLE} ({error}).") from None
-    except (OSError, HTTPException) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise DownloadError(f"{url} must have a valid certificate; {reason.verify_message}.") from None
-        raise _Interrupted(f"the server could not be reached ({_in_words(reason)})") from None
-
-
-def _quoted(url: str) -> str:
-    """The URL with spaces, letters beyond ASCII and the like as %XX; raises DownloadError for what is none."""
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise DownloadError(f"'{url}' must be an address such as {EXAMPLE}.")
-    return quote(url, safe=URL_CHARACTERS)
-
-
-def _next_block(response: HTTPResponse) -> bytes:
-    """What has come in since; empty at the end."""
-    try:
-        return response.read1(BLOCK_BYTES)
-    except (OSError, HTTPException) as error:
-        raise _Interrupted(f"the connection broke off ({_in_words(error)})") from None
-
-
-def _in_words(reason: BaseException | str) -> str:
-    told = reason.strerror if isinstance(reason, OSError) else None
-    return told or str(reason) or type(reason).__name__
-
-
 def _finish(part: _Part, target: Path, sha256: str | None, num_bytes: int | None, announce: Announce) -> None:
     """Unpack the complete part where it is gzip, check it, and give it its name."""
     with part.path.open("rb") as file:
@@ -323,9 +213,9 @@ def _finish(part: _Part, target: Path, sha256: str | None, num_bytes: int | None
         part.forget()
         whole.unlink(missing_ok=True)
         raise
-    _flush(whole)
+    flush(whole)
     os.replace(whole, target)
-    _flush(target.parent)
+    flush(target.parent)
     part.forget()
 
 
@@ -379,11 +269,3 @@ def _disk_trouble_told(target: Path) -> Iterator[None]:
                 "Free some space and run again: the download goes on where it stopped."
             ) from None
         raise DataError(f"'{target}' cannot be written: {error.strerror or error}. Choose another folder.") from None
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from normlab.core.errors import DataError
-from normlab.core.files import write_whole
+from normlab.core.files import flush, write_whole
 
 Result = TypeVar("Result")
 
@@ -122,14 +122,14 @@ def write_store(
             "facts": dict(facts or {}),
         }
         with _disk_trouble_told(path):
-            _flush(_partial(path))
+            flush(_partial(path))
             _partial(sidecar).write_text(json.dumps(description, indent=2))
-            _flush(_partial(sidecar))
+            flush(_partial(sidecar))
             sidecar.unlink(missing_ok=True)
             os.replace(_partial(path), path)
-            _flush(path.parent)
+            flush(path.parent)
             os.replace(_partial(sidecar), sidecar)
-            _flush(path.parent)
+            flush(path.parent)
         _remember_verified(path, sha256)
         return open_store(path, source_identity=source_identity, tokenizer_identity=tokenizer_identity)
 
@@ -271,15 +271,6 @@ def _removed_at_failure(*paths: Path) -> Iterator[None]:
         for path in paths:
             path.unlink(missing_ok=True)
         raise
-
-
-def _flush(path: Path) -> None:
-    """Put a file, or the names in a folder, on the disk before whatever follows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_verified(path: Path, sha256: str) -> bool:
