@@ -171,14 +171,10 @@ def test_a_long_word_gets_the_ids_of_the_exact_encoder(monkeypatch):
     assert BPE.encode_block(pieces).tolist() == EXACT.encode_block(pieces, BPE.end_of_text).tolist()
 
 
-def test_tiktoken_still_gives_up_on_long_white_space():
-    """The reason for cutting; where this fails, the limit may go."""
-    core = tiktoken.Encoding(
-        "bytes",
-        pat_str=native._native_pattern(),
-        mergeable_ranks={bytes([i]): i for i in range(256)},
-        special_tokens={},
-    )
+def test_white_space_up_to_the_limit_is_not_too_much_for_tiktoken():
+    single_bytes = {bytes([value]): value for value in range(256)}
+    pattern = native._native_pattern()
+    core = tiktoken.Encoding("bytes", pat_str=pattern, mergeable_ranks=single_bytes, special_tokens={})
     assert len(core.encode_ordinary(" " * native.CHARACTERS_AT_MOST + "x")) == native.CHARACTERS_AT_MOST + 1
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from normlab.data.pretokens import PRETOKEN, WHITE_SPACE, cut_at_word_ends, special_token_pattern
 from normlab.data.workers import open_workers
 
-CHARACTERS_PER_TASK = 1 << 20
+CHARACTERS_PER_TASK = 1 << 18
 DISTINCT_CHUNKS_HELD = 1 << 17
 
 _ALL_BUT_LAST_OF_A_RUN = re.compile(f"([{WHITE_SPACE}](?=[{WHITE_SPACE}])[{WHITE_SPACE}]*(?=[{WHITE_SPACE}]))")
@@ -64,9 +64,10 @@ class PretokenCounter:
         self._chunks.update(chunks)
 
     def _match_chunks(self) -> None:
+        counts, count_of = self._pretokens, self._pretokens.get
         for chunk, count in self._chunks.items():
             for pretoken in PRETOKEN.findall(chunk if chunk[0] == "\n" else " " + chunk):
-                self._pretokens[pretoken] += count
+                counts[pretoken] = count_of(pretoken, 0) + count
         self._chunks.clear()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 NUM_BYTES = 256
-FLOOR_DIVISOR = 4
+FLOOR_DIVISOR = 8
 """How far the floor drops at a time: larger means fewer counts of everything, and a larger heap."""
 
 Pair = tuple[bytes, bytes]
@@ -135,7 +135,7 @@ class _Sequence:
         """The tokens that are ``floor`` times or more a neighbour of what is at ``positions``, with their counts."""
         inside = neighbours != _SEPARATOR
         counts = np.bincount(neighbours[inside], weights=self._weights[positions[inside]])
-        frequent = np.flatnonzero(counts >= floor)
+        frequent = (counts >= floor).nonzero()[0]
         return list(zip(frequent.tolist(), counts[frequent].tolist(), strict=True))
 
     def _current(self, token_id: int) -> Integers:

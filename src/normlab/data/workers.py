@@ -88,8 +88,7 @@ class Workers:
 
     def ask_each(self, method: str) -> Iterator[Any]:
         """The answer of every worker to ``method()``."""
-        for worker in self._workers:
-            yield worker.ask(method)
+        return self._threads.map(lambda worker: worker.ask(method), self._workers)
 
     def _ask_idle(self, method: str, argument: Any) -> Any:
         worker = self._idle.get()
