@@ -41,10 +41,15 @@ class Client:
         self.said: list[str] = []
         self.progress: list[tuple[int, int | None]] = []
 
-    def fetch(self, url: str, *, sha256: str | None = None, num_bytes: int | None = None) -> bytes:
+    def fetch(
+        self, url: str, *, sha256: str | None = None, num_bytes: int | None = None, timeout_seconds: float = 10.0
+    ) -> bytes:
         """The bytes of the target, after asking for it with the patience of a test."""
         patience = Patience(
-            timeout_seconds=0.3, sleep=self.slept.append, now=lambda: 1_000_000.0, uniform=lambda low, high: 1.0
+            timeout_seconds=timeout_seconds,
+            sleep=self.slept.append,
+            now=lambda: 1_000_000.0,
+            uniform=lambda low, high: 1.0,
         )
         path = fetch(
             url,
@@ -314,7 +319,7 @@ def test_a_server_that_hangs_is_left(web, client: Client, after: str) -> None:
         exchange.hang()
 
     web.file("/good", TEXT)
-    assert client.fetch(web.address("/a.txt", page)) == TEXT
+    assert client.fetch(web.address("/a.txt", page), timeout_seconds=0.3) == TEXT
     assert "timed out" in client.said[0]
     assert web.asked[1][1] == ("bytes=200000-" if after == "half" else None)
 

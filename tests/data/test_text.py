@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,11 +113,11 @@ def test_a_byte_order_mark_is_kept(write) -> None:
     assert documents(write(codecs.BOM_UTF8 + b"a")) == ["\N{ZERO WIDTH NO-BREAK SPACE}a"]
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.txt", tmp_path):
-        with pytest.raises(DataError, match=r"must exist; '.*' does not\. Check the path\.$") as caught:
-            source(["missing.txt", str(path)][1:]).identity("train")
-        assert f"'{path}'" in str(caught.value)
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    told = {tmp_path / "missing.txt": "must exist; '{}' does not. Check the path.", tmp_path: "'{}' is a folder."}
+    for path, expected in told.items():
+        with pytest.raises(DataError, match=re.escape(expected.format(path))):
+            source([str(path)]).identity("train")
 
 
 def test_an_empty_file_is_named_also_among_others(write) -> None:
