@@ -53,6 +53,15 @@ def test_tokenize_prepares_what_a_run_then_finds_and_exports(command, text_data,
     said = command(*text_data, "tokenizer.vocab_size=300", *SMALL)
     assert said.exit_code == 0
     assert "Training a tokenizer" not in said.err and "Encoding" not in said.err
+    losses = RunFolder(tmp_path / "run").read_summary()["final_train_loss"]
+    for number, name in enumerate(("normlab.json", "tokenizer.json", "tokenizer.tiktoken")):
+        run = f"hydra.run.dir=run{number}"
+        said = command(*text_data, "tokenizer=file", f"tokenizer.path=out/{name}", *SMALL[:-1], run)
+        assert said.exit_code == 0, said.err
+        assert RunFolder(tmp_path / f"run{number}").read_summary()["final_train_loss"] == losses
+    said = command(*text_data, "tokenizer=file", "tokenizer.path=absent.json", *SMALL[:-1], "hydra.run.dir=none")
+    assert said.exit_code == 2
+    assert "absent.json" in said.err and not (tmp_path / "none").exists()
 
 
 def test_a_changed_file_is_noticed(command, text_data, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ MICRO = [
 ]  # fmt: skip
 HEAVY = ["model.width=32", "model.num_layers=2", "model.num_heads=2", "model.context_length=32"]
 SPECIAL = {
+    "tokenizer": ["file"],
     "task": ["evaluate", "generate", "tokenize"],  # need a checkpoint: tested in tests/app
     "data": [
         "from_checkpoint",

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,13 @@ from tqdm import tqdm
 from normlab.core.errors import DataError
 from normlab.core.types import Bounds
 from normlab.data.bpe import NUM_BYTES, train_bpe
+from normlab.data.exchange import read_hugging_face, read_tiktoken
 from normlab.data.foreign_tokens import TokenFiles
 from normlab.data.mix import MixedSource
 from normlab.data.mixture import Mixture
 from normlab.data.source import Piece, Source, Split
 from normlab.data.store import TokenStore, prepared_once, stored_once
-from normlab.data.tokenizer import END_OF_TEXT, BPETokenizer, ByteTokenizer, Tokenizer
+from normlab.data.tokenizer import END_OF_TEXT, BPETokenizer, ByteTokenizer, Tokenizer, load_tokenizer
 from normlab.data.windows import TokenArray, Tokens
 
 VocabSize = Annotated[int, Bounds(low=NUM_BYTES + 1)]
@@ -61,6 +63,23 @@ def prepare_corpus(
 def byte_tokenizer(source: Source, cache: Path, announce: Announce) -> ByteTokenizer:
     """Bytes need no training."""
     return ByteTokenizer()
+
+
+def tokenizer_file(source: Source, cache: Path, announce: Announce, *, path: str) -> Tokenizer:
+    """A tokenizer from a file: this project's, Hugging Face's ``tokenizer.json``, or tiktoken's ranks (``.tiktoken``).
+
+    tiktoken's file names no special tokens: ``<|endoftext|>`` gets the lowest id that no rank has.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"tokenizer.path must name a tokenizer file; '{path}' is not there. Check the path.")
+    if path.endswith(".tiktoken"):
+        ranks = {line.split()[-1] for line in Path(path).read_bytes().splitlines() if line.strip()}
+        free = next(number for number in count() if str(number).encode() not in ranks)
+        return read_tiktoken(path, {END_OF_TEXT: free})
+    try:
+        return read_hugging_face(path) if b'"model"' in Path(path).read_bytes() else load_tokenizer(path)
+    except DataError as error:
+        raise DataError(f"tokenizer.path={path} cannot be used: {error}") from None
 
 
 def bpe_tokenizer(source: Source, cache: Path, announce: Announce, *, vocab_size: VocabSize) -> BPETokenizer:
