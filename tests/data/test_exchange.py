@@ -131,6 +131,8 @@ def test_merges_come_back_from_the_ranks(tokenizer, tmp_path):
     path = tmp_path / "ranks.tiktoken"
     write_tiktoken(tokenizer, path)
     assert read_tiktoken(path, special_ids(tokenizer)).identity() == tokenizer.identity()
+    path.write_text("\n\n".join(reversed(path.read_text().splitlines())))
+    assert read_tiktoken(path, special_ids(tokenizer)).identity() == tokenizer.identity(), "lines stand in any order"
 
 
 @given(texts=st.lists(st.text("ab ", max_size=30), max_size=4), num_merges=st.integers(0, 20))

@@ -118,11 +118,10 @@ class _Sequence:
         self._preceding[after] = positions
         self._positions.append(positions)
 
-        before = [(x, new_id, n) for x, n in self._frequent(self._ids[self._preceding[positions]], positions, floor)]
-        next_ids = self._ids[after]
-        # Two new tokens side by side were counted from the second one.
-        next_ids[next_ids == new_id] = _SEPARATOR
-        return before + [(new_id, x, n) for x, n in self._frequent(next_ids, positions, floor)]
+        # A pair of two new tokens comes from both sides; its second entry in the heap finds nothing left to merge.
+        before = self._frequent(self._ids[self._preceding[positions]], positions, floor)
+        behind = self._frequent(self._ids[after], positions, floor)
+        return [(token, new_id, n) for token, n in before] + [(new_id, token, n) for token, n in behind]
 
     def pairs_from(self, floor: float) -> Iterator[tuple[int, int, float]]:
         """All pairs of ``floor`` occurrences or more, by a count of everything."""

@@ -17,7 +17,7 @@ from normlab.data.merging import NUM_BYTES, Pair
 from normlab.data.pretokens import PRETOKEN, WHITE_SPACE, cut_at_word_ends
 from normlab.data.source import Piece
 
-CHARACTERS_AT_A_TIME = 1 << 18
+CHARACTERS_AT_A_TIME = 1 << 16
 CHARACTERS_AT_MOST = 1 << 19
 """tiktoken gives up on a million characters of white space; it never sees this many at once."""
 
@@ -127,6 +127,6 @@ def _native_pattern() -> str:
 
     letter, number, space = members(r"\p{L}"), members(r"\p{N}"), members(r"\s")
     return (
-        rf"'(?:[sdmt]|ll|ve|re)| ?[{letter}]++| ?[{number}]++| ?[^{space}{letter}{number}]++"
+        rf"'(?:[sdmt]|ll|ve|re)| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+"
         rf"|[{space}]++$|[{space}]+(?![^{space}])|[{space}]"
     )
