@@ -68,4 +68,5 @@ def test_long_and_odd_values_make_legal_folder_names(command, tmp_path: Path) ->
     assert said.exit_code == 0, said.err
     names = [path.parent.name for path in tmp_path.glob("multirun/*/*/*/summary.json")]
     assert len(names) == 2
+    assert all("train=a.txt,valid=a.txt" in name for name in names)
     assert all(len(name) <= 100 and not set(name) & set("()&' /") for name in names)

@@ -24,7 +24,8 @@ def run_name(*, _root_: DictConfig) -> str:
     shown = []
     for override in _root_.hydra.overrides.task:
         key, _, value = override.lstrip("+~").partition("=")
-        shown.append(f"{re.split(r'[./@]', key)[-1]}={value}")
+        bare = re.sub(r"[\[\]'\"]|[^,\[\]'\"]*/", "", value)  # no brackets, quotes or folders
+        shown.append(f"{re.split(r'[./@]', key)[-1]}={bare}")
     readable = re.sub(r"[^\w.,=+-]+", "-", ",".join(shown))[:NAME_CHARACTERS].strip("-,")
     return "-".join(part for part in (readable, fingerprint_of(_root_)[:FINGERPRINT_CHARACTERS]) if part)
 
