@@ -240,3 +240,22 @@ def test_resume_says_that_metrics_are_missing_and_that_a_configuration_is_damage
 
 def test_a_warmup_as_long_as_the_run_is_said(command, text_data) -> None:
     assert "warmup (4 steps) is as long as the run (4)" in command(*SMALL, *text_data, "schedule.warmup_steps=4").err
+
+
+def test_a_run_folder_admits_no_code(command, text_data, tmp_path: Path) -> None:
+    command(*SMALL, *text_data, "hydra.run.dir=run")
+    run = RunFolder(tmp_path / "run")
+    overrides = run.path / ".hydra" / "overrides.yaml"
+    honest = overrides.read_text()
+    overrides.write_text(honest + "- allow_targets=[pathlib]\n- data._target_=pathlib.Path\n")
+    for arguments in (["resume=run"], ["resume=run", "data._target_=normlab.data.text.TextFiles"]):
+        said = command(*arguments)
+        assert said.exit_code == (2 if len(arguments) == 1 else 0), said.err
+        assert ("pathlib.Path" in said.err) == (len(arguments) == 1)
+
+    overrides.write_text(honest)
+    run.config.write_text(run.config.read_text().replace("normlab.data.text.TextFiles", "pathlib.Path"))
+    for arguments in (["resume=run"], ["task=evaluate", "checkpoint=run"], ["task=generate", "checkpoint=run"]):
+        said = command(*arguments)
+        assert said.exit_code == 2
+        assert "got 'pathlib.Path'" in said.err and "allow_targets=[pathlib]" in said.err

@@ -77,11 +77,12 @@ def _checked(config_name: str, overrides: list[str], only_shown: bool) -> DictCo
         config = compose(config_name, overrides, return_hydra_config=True)
     except (ConfigCompositionException, OmegaConfBaseException) as error:
         raise explain(error, compose_defaults) from None
-    check_targets(config, admitted_packages(overrides))
+    admitted = admitted_packages(overrides)
+    check_targets(config, admitted)
     check_schema(config, compose_defaults)
     validate(config)
     if not only_shown and "checkpoint" not in config:
         fingerprint_of(config)  # Reads the data files, so that a missing or damaged one is found here.
     if config.get("resume") is not None:
-        check_same_experiment(config)
+        check_same_experiment(config, admitted)
     return config

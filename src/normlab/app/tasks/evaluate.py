@@ -24,7 +24,7 @@ from normlab.train.hardware import autocast, choose_device
 def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
     """Print the loss over the whole validation split, and add it to the run folder's evaluations.jsonl."""
     device = choose_device(config.trainer.device)
-    trained = load_trained(checkpoint, device, list(config.allow_targets))
+    trained = load_trained(checkpoint, device)
     uses_own_data = config.data._target_ == DATA_OF_CHECKPOINT
     source: Source | TokenFiles = instantiate(trained.config.data if uses_own_data else config.data)
     if isinstance(source, TokenFiles):

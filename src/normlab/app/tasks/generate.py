@@ -15,7 +15,7 @@ from normlab.train.hardware import choose_device
 
 def generate(config: DictConfig, folder: RunFolder, *, checkpoint: str, prompt: str, sampler: Sampler) -> int:
     """Print the prompt and what the model makes of it; the text depends on the seed alone."""
-    trained = load_trained(checkpoint, choose_device(config.trainer.device), list(config.allow_targets))
+    trained = load_trained(checkpoint, choose_device(config.trainer.device))
     if trained.tokenizer is None:
         raise CheckpointError(f"{trained.folder.path} was trained on tokens without a tokenizer, so it writes no text.")
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "sample"))
