@@ -156,7 +156,7 @@ def test_the_identity_follows_a_change_of_the_content(write) -> None:
     assert source(path).identity("train") != before
 
 
-@given(st.text(alphabet="ab .,'sd1\u00a0\n\t<|endoftext|>", max_size=200), st.integers(1, 20))
+@given(st.text(alphabet="ab .,'sd1\x1c\x1f\u00a0\n\t<|endoftext|>", max_size=200), st.integers(1, 20))
 def test_pieces_are_cut_where_no_pretoken_crosses(text: str, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.setattr(text_module, "BLOCK_CHARACTERS", block)
@@ -168,6 +168,16 @@ def test_pieces_are_cut_where_no_pretoken_crosses(text: str, block: int) -> None
         token for piece in pieces for token in PRETOKEN.findall(piece.text)
     ]
     assert joined(pieces) == [document for document in text.split(END_OF_TEXT) if document.strip()]
+
+
+def test_separators_that_only_python_calls_white_space_are_no_place_to_cut(
+    write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_module, "BLOCK_CHARACTERS", 8)
+    [path] = write("one two!\x1c!\x1f! three " * 20)
+    pieces = [piece.text for piece in source(path).pieces("train")]
+    assert len(pieces) > 5
+    assert [token for text in pieces for token in PRETOKEN.findall(text)] == PRETOKEN.findall("".join(pieces))
 
 
 def test_a_long_document_is_never_held_whole(write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ WHITE_SPACE = (
 )
 """All that ``\\s`` matches in the pattern."""
 
-_WORD_END = regex.compile(r"(?<=\S)(?=\s)")
+WORD_END = regex.compile(r"(?<=\S)(?=\s)")
 
 
 def special_token_pattern(special_tokens: Iterable[str]) -> regex.Pattern[str] | None:
@@ -51,7 +51,7 @@ def cut_at_word_ends(text: str, num_characters: int) -> Iterator[str]:
     """
     start = 0
     while len(text) - start > num_characters:
-        found = _WORD_END.search(text, start + num_characters)
+        found = WORD_END.search(text, start + num_characters)
         if found is None:
             break
         yield text[start : found.start()]

@@ -2,19 +2,18 @@
 
 import codecs
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from normlab.core.errors import DataError
+from normlab.data.pretokens import WORD_END
 from normlab.data.source import Piece, Split
 from normlab.data.tokenizer import END_OF_TEXT
 
 BLOCK_BYTES = 1 << 20
 BLOCK_CHARACTERS = 1 << 20
 LONGEST_WORD_CHARACTERS = 1 << 24
-END_OF_WORD = re.compile(r"\S(?=\s)")
 
 
 class TextFiles:
@@ -100,14 +99,13 @@ def _pieces_of_file(path: Path) -> Iterator[Piece]:
 
 
 def _cut_between_words(text: str, path: Path) -> tuple[str, str]:
-    """The text in two, cut at the last place where white space follows something else, or uncut if there is none.
+    """The text in two, cut at its last end of a word, which no pre-token crosses (``cut_at_word_ends``), or uncut.
 
-    No pre-token crosses such a place: the split pattern has no alternative in which white space follows anything
-    else. Raises DataError where a stretch without one is too long to be held.
+    Raises DataError where a stretch without one is too long to be held.
     """
-    ends_of_words = list(END_OF_WORD.finditer(text, max(0, len(text) - BLOCK_CHARACTERS)))
+    ends_of_words = list(WORD_END.finditer(text, max(0, len(text) - BLOCK_CHARACTERS)))
     if ends_of_words:
-        end = ends_of_words[-1].end()
+        end = ends_of_words[-1].start()
         return text[:end], text[end:]
     if len(text) > LONGEST_WORD_CHARACTERS:
         raise DataError(
