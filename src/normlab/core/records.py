@@ -21,7 +21,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One optimizer step. Losses are in nats per token; ``tokens`` and ``seconds`` count from the run's start."""
+    """One optimizer step. Losses are in nats per token; ``tokens`` and ``seconds`` count from the run's start.
+
+    ``notes`` are sentences about what happened in it that a person should know.
+    """
 
     step: int
     tokens: int
@@ -30,11 +33,12 @@ class StepRecord:
     train_loss: float
     grad_norm: float
     val_loss: float | None = None
+    notes: tuple[str, ...] = ()
     telemetry: Mapping[str, float] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, float | int]:
-        """The record's fields in their order, without a validation loss where there was none, then telemetry."""
-        fields = {name: value for name, value in vars(self).items() if name != "telemetry" and value is not None}
+    def as_dict(self) -> dict[str, Any]:
+        """The record's fields in their order, without what there was none of, then telemetry."""
+        fields = {name: value for name, value in vars(self).items() if value not in (None, ()) and name != "telemetry"}
         return {**fields, **self.telemetry}
 
 
