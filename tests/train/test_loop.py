@@ -18,13 +18,20 @@ from normlab.model.loss import plain_loss
 from normlab.optim.adamw import adamw
 from normlab.train.checkpoint import load_checkpoint, save_checkpoint
 from normlab.train.evaluate import validation_loss
+from normlab.train.instability import OnInstability, Stop
 from normlab.train.loop import training_records
-from normlab.train.outcome import StabilityMonitor
 from normlab.train.settings import DivergenceCriterion, TrainerSettings
+from normlab.train.spikes import SpikeCriterion
+from normlab.train.stability import GoBack, Stability
 from normlab.train.state import RunState
 from normlab.train.step import Batch
 
 BATCH_SIZE, CONTEXT, VOCAB = 4, 16, 64
+STOP = Stop()
+
+
+def nowhere(step: int) -> None:
+    """There is no checkpoint to go back to."""
 
 
 def batch(seed: int) -> Batch:
@@ -54,6 +61,7 @@ def settings_of(steps: int, val_every: int = 4, patience_steps: int = 100) -> Tr
         val_tokens=BATCH_SIZE * CONTEXT,
         checkpoint_every=0,
         divergence=DivergenceCriterion(margin_nats=1.0, patience_steps=patience_steps, smoothing=0.0),
+        spikes=SpikeCriterion(deviations=6.0, smoothing=0.9),
         device="cpu",
         precision="float32",
         compile=False,
@@ -67,6 +75,8 @@ def records_of(
     settings: TrainerSettings,
     training_batch=batch,
     schedule=schedule,
+    policy: OnInstability = STOP,
+    go_back: GoBack = nowhere,
 ) -> Iterator[StepRecord]:
     return training_records(
         model,
@@ -77,7 +87,7 @@ def records_of(
         validation_batches,
         settings=settings,
         precision=nullcontext(),
-        monitor=StabilityMonitor(settings.divergence, 0, state.history),
+        stability=Stability(settings, 0, policy, go_back, state),
         state=state,
     )
 

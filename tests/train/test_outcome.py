@@ -10,6 +10,7 @@ from normlab.core.records import Outcome, encode_json
 from normlab.train.outcome import StabilityMonitor
 from normlab.train.settings import DivergenceCriterion
 from normlab.train.state import LossHistory, RunState
+from normlab.train.step import StepResult
 
 PATIENCE = 5
 
@@ -21,10 +22,14 @@ def monitor(
     return StabilityMonitor(criterion, warmup_steps, LossHistory())
 
 
+def result_of(loss: float, grad_norm: float = 1.0, has_damaged_weights: bool = False) -> StepResult:
+    return StepResult(loss, grad_norm, has_damaged_weights)
+
+
 def outcome_of(watching: StabilityMonitor, losses: Iterable[float]) -> tuple[int, Outcome] | None:
     """The step and outcome that a loss curve leads to, None where the run survives."""
     for step, loss in enumerate(losses, start=1):
-        outcome = watching.observe(step, loss, grad_norm=1.0)
+        outcome = watching.observe(step, result_of(loss))
         if outcome is not None:
             return step, outcome
     return None
@@ -92,8 +97,12 @@ def test_the_smoothed_loss_is_a_moving_average_corrected_for_its_start() -> None
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("warmup_steps", [0, 100])
 def test_a_nonfinite_loss_or_gradient_ends_the_run_at_once(value: float, warmup_steps: int) -> None:
-    assert monitor(warmup_steps=warmup_steps).observe(1, value, 1.0) == Outcome.NONFINITE
-    assert monitor(warmup_steps=warmup_steps).observe(1, 4.0, value) == Outcome.NONFINITE
+    assert monitor(warmup_steps=warmup_steps).observe(1, result_of(value)) == Outcome.NONFINITE
+    assert monitor(warmup_steps=warmup_steps).observe(1, result_of(4.0, grad_norm=value)) == Outcome.NONFINITE
+
+
+def test_an_update_that_damages_the_weights_ends_the_run_though_loss_and_gradient_are_finite() -> None:
+    assert monitor().observe(1, result_of(4.0, has_damaged_weights=True)) == Outcome.NONFINITE
 
 
 def test_a_nonfinite_number_leaves_the_history_as_it_was() -> None:
@@ -101,7 +110,7 @@ def test_a_nonfinite_number_leaves_the_history_as_it_was() -> None:
     outcome_of(watching, [4.0, 3.0])
     before = encode_json(vars(watching.history))
     for loss, grad_norm in ((math.nan, 1.0), (math.inf, 1.0), (2.0, math.nan)):
-        assert watching.observe(3, loss, grad_norm) == Outcome.NONFINITE
+        assert watching.observe(3, result_of(loss, grad_norm)) == Outcome.NONFINITE
     assert encode_json(vars(watching.history)) == before
 
 
@@ -120,6 +129,6 @@ def test_a_history_that_went_through_json_decides_as_if_nothing_had_happened(cut
     assert outcome_of(before, curve[:cut]) is None
     saved = json.loads(encode_json(RunState(history=before.history).as_dict()))
     after = StabilityMonitor(before.criterion, 0, RunState.from_dict(saved).history)
-    outcomes = [(step, after.observe(step, curve[step - 1], 1.0)) for step in range(cut + 1, expected[0] + 1)]
+    outcomes = [(step, after.observe(step, result_of(curve[step - 1]))) for step in range(cut + 1, expected[0] + 1)]
     assert outcomes[-1] == expected
     assert [outcome for _, outcome in outcomes[:-1]] == [None] * (len(outcomes) - 1)

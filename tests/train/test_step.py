@@ -120,7 +120,24 @@ def test_a_nonfinite_gradient_under_a_finite_loss_does_so_too(
     assert bits(micro.parameters()) != before[0]
 
 
-@pytest.mark.parametrize("loss, grad_norm", [(math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0), (1.0, math.inf)])
-def test_a_result_is_finite_only_if_both_its_numbers_are(loss: float, grad_norm: float) -> None:
-    assert StepResult(1.0, 1.0).is_finite
-    assert not StepResult(loss, grad_norm).is_finite
+def test_an_update_that_overflows_is_told_by_the_weights_it_leaves(micro: LanguageModel) -> None:
+    optimizer = torch.optim.SGD(micro.parameters(), lr=1.0)
+    assert take(micro, optimizer, some_batch(micro), lr=1e-3).is_finite
+    micro.head.weight.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([5]), 10.0))
+    result = take(micro, optimizer, some_batch(micro), lr=3e38)
+    assert (math.isfinite(result.loss), result.has_damaged_weights, result.is_finite) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        StepResult(math.nan, 1.0, False),
+        StepResult(1.0, math.nan, False),
+        StepResult(math.inf, 1.0, False),
+        StepResult(1.0, math.inf, False),
+        StepResult(1.0, 1.0, True),
+    ],
+)
+def test_a_result_is_finite_only_if_both_its_numbers_and_the_weights_are(result: StepResult) -> None:
+    assert StepResult(1.0, 1.0, False).is_finite
+    assert not result.is_finite

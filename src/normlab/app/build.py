@@ -10,6 +10,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import optim
 
+from normlab.app.mapped_files import check_not_cut
+from normlab.app.memory import check_memory
 from normlab.core.errors import ConfigError, DataError
 from normlab.core.seeding import derive_seed
 from normlab.data.disk import Announce
@@ -58,11 +60,20 @@ def build_experiment(config: DictConfig, announce: Announce) -> Experiment:
     source: Source | TokenFiles = instantiate(config.data)
     corpus = prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
     batches = build_batches(config, corpus, device)
+    check_memory(lambda: instantiate(config.model)(corpus.vocab_size, attention=instantiate(config.attention)))
     model = build_model(config, corpus.vocab_size, device)
-    optimizer: optim.Optimizer = instantiate(config.optimizer)(model)
-    optimizer.register_step_post_hook(lambda *_: model.after_update())
     loss: Loss = instantiate(config.loss)
-    return Experiment(settings, device, source, corpus, batches, model, optimizer, loss, build_schedule(config))
+    return Experiment(
+        settings,
+        device,
+        source,
+        corpus,
+        batches,
+        model,
+        build_optimizer(config, model),
+        loss,
+        build_schedule(config),
+    )
 
 
 def build_model(config: DictConfig, vocab_size: int, device: torch.device) -> LanguageModel:
@@ -73,6 +84,13 @@ def build_model(config: DictConfig, vocab_size: int, device: torch.device) -> La
     initialiser: Initialiser = instantiate(config.init)
     initialiser.fill(model, config.seed)
     return model.to(device)
+
+
+def build_optimizer(config: DictConfig, model: LanguageModel) -> optim.Optimizer:
+    """The optimizer of a model, which has its say after every step."""
+    optimizer: optim.Optimizer = instantiate(config.optimizer)(model)
+    optimizer.register_step_post_hook(lambda *_: model.after_update())
+    return optimizer
 
 
 def build_schedule(config: DictConfig) -> Schedule:
@@ -125,6 +143,7 @@ def validation_batches(
 
 
 def _batch(tokens: TokenArray, offsets: Tokens, context_length: int, device: torch.device) -> Batch:
+    check_not_cut(tokens)
     inputs_BT, targets_BT = gather(tokens, offsets, context_length)
     return Batch(torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device))
 

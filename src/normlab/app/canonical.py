@@ -10,8 +10,11 @@ from normlab.app.targets import IDENTITY, target_of
 from normlab.core.fingerprint import fingerprint
 from normlab.data.source import Source
 from normlab.model.placement import Placement
+from normlab.train.instability import Stop
 
-NUMERIC_GROUPS = ("seed", "model", "attention", "init", "loss", "optimizer", "schedule", "tokenizer", "trainer")
+NUMERIC_GROUPS = (
+    "seed", "model", "attention", "init", "loss", "optimizer", "schedule", "tokenizer", "trainer", "on_instability",
+)  # fmt: skip
 NOT_NUMERIC = {"trainer": ("device", "compile", "checkpoint_every")}
 
 
@@ -28,6 +31,8 @@ def canonical(config: DictConfig) -> dict[str, Any]:
     groups: dict[str, Any] = {name: plain(config[name]) for name in NUMERIC_GROUPS}
     for group, keys in NOT_NUMERIC.items():
         groups[group] = {key: value for key, value in groups[group].items() if key not in keys}
+    if groups["on_instability"]["_target_"] != target_of(Stop):  # training may go back to a checkpoint
+        groups["trainer"]["checkpoint_every"] = config.trainer.checkpoint_every
     source: Source = hydra.utils.instantiate(config.data)
     groups["data"] = {"train": source.identity("train"), "valid": source.identity("valid")}
     _without_norm_no_placement(groups)

@@ -1,8 +1,6 @@
-"""The instruments that a configuration asks for, on the parts of an experiment."""
+"""The instruments of a run, on the parts of its experiment."""
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from torch import Tensor, nn, optim
 
 from normlab.app.build import Experiment
@@ -11,11 +9,13 @@ from normlab.optim.stability import preconditioner, stability_threshold
 from normlab.telemetry.instruments import Instruments, TelemetrySettings
 from normlab.telemetry.sharpness import sharpness_readings
 from normlab.train.hardware import autocast
+from normlab.train.state import RunState
 
 
-def attach_instruments(config: DictConfig, experiment: Experiment, forward: nn.Module) -> Instruments:
+def attach_instruments(
+    settings: TelemetrySettings, experiment: Experiment, forward: nn.Module, state: RunState, seed: int
+) -> Instruments:
     """Instruments on the model and optimizer; ``forward`` is the model as the training step calls it."""
-    settings: TelemetrySettings = instantiate(config.telemetry)
     model, optimizer = experiment.model, experiment.optimizer
 
     def measure_sharpness() -> dict[str, float]:
@@ -28,10 +28,12 @@ def attach_instruments(config: DictConfig, experiment: Experiment, forward: nn.M
             threshold=None if threshold is None else threshold.value,
             num_iterations=settings.sharpness_iterations,
             tolerance=settings.sharpness_tolerance,
-            generator=torch.Generator().manual_seed(derive_seed(config.seed, "sharpness")),
+            generator=torch.Generator().manual_seed(derive_seed(seed, "sharpness")),
         )
 
     def run_again(step: int) -> None:
+        if state.has_just_gone_back:
+            return  # the weights are no longer those of the step
         with torch.no_grad(), autocast(experiment.device, experiment.settings.precision):
             model(experiment.batches.training(step).inputs_BT)
 

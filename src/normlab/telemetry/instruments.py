@@ -17,7 +17,7 @@ Measure = Callable[[], dict[str, float]]
 """Something that is measured between steps."""
 
 RunAgain = Callable[[int], None]
-"""Runs the model once more on what a step saw, without gradients."""
+"""Runs the model once more on what a step saw, without gradients; does nothing where its weights are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,7 @@ class Instruments:
         elif self._settings.every > 0 and not (math.isfinite(record.train_loss) and math.isfinite(record.grad_norm)):
             self._activations.watch_next_pass()
             self._run_again(record.step)
+            self._activations.detach()
             found = _on_host(self._activations.readings)
         if is_due(record.step, self._settings.sharpness_every):
             found |= self._measure_sharpness()

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 
 from torch import nn, optim
 
-from normlab.core.records import Outcome, StepRecord
+from normlab.core.records import StepRecord
 from normlab.model.loss import Loss
 from normlab.optim.schedules import Schedule
 from normlab.train.evaluate import validation_loss
-from normlab.train.outcome import StabilityMonitor
 from normlab.train.settings import TrainerSettings
+from normlab.train.stability import Stability
 from normlab.train.state import RunState
 from normlab.train.step import Batch, training_step
 
@@ -26,13 +26,14 @@ def training_records(
     *,
     settings: TrainerSettings,
     precision: AbstractContextManager[object],
-    monitor: StabilityMonitor,
+    stability: Stability,
     state: RunState,
 ) -> Iterator[StepRecord]:
     """Take steps from ``state.step`` until the last one or until the run is lost; yield a record after each.
 
     Whoever takes the records may stop at any time: model, optimizer and state then stand exactly after the last
-    one. The outcome is set together with the last record.
+    one. The outcome is set together with the last record. Where training goes back to older weights, the count of
+    steps goes on.
     """
     started = time.perf_counter() - state.seconds
     while state.outcome is None and state.step < settings.steps:
@@ -40,9 +41,7 @@ def training_records(
         lr = schedule(step)
         batch = training_batch(step)
         result = training_step(model, optimizer, loss, batch, lr=lr, grad_clip=settings.grad_clip, precision=precision)
-        outcome = monitor.observe(step, result.loss, result.grad_norm)
-        if outcome is None and step == settings.steps:
-            outcome = Outcome.COMPLETED
+        outcome, notes = stability.after(step, result)
 
         val_loss = None
         if result.is_finite and (step % settings.val_every == 0 or outcome is not None):
@@ -55,6 +54,7 @@ def training_records(
             train_loss=result.loss,
             grad_norm=result.grad_norm,
             val_loss=val_loss,
+            notes=notes,
         )
         state.take(record)
         state.outcome = outcome

@@ -1,24 +1,24 @@
 """When a run has failed: a non-finite number at once, a lost loss after some patience."""
 
-import math
-
 from normlab.core.records import Outcome
 from normlab.train.settings import DivergenceCriterion
 from normlab.train.state import LossHistory
+from normlab.train.step import StepResult
 
 
 class StabilityMonitor:
-    """Watches losses and gradient norms; :class:`DivergenceCriterion` states the rule."""
+    """Watches the results of steps; :class:`DivergenceCriterion` states the rule."""
 
     def __init__(self, criterion: DivergenceCriterion, warmup_steps: int, history: LossHistory):
         self.criterion = criterion
         self.warmup_steps = warmup_steps
         self.history = history
 
-    def observe(self, step: int, loss: float, grad_norm: float) -> Outcome | None:
+    def observe(self, step: int, result: StepResult) -> Outcome | None:
         """The outcome that this step decides, or None while the run is alive."""
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        if not result.is_finite:
             return Outcome.NONFINITE
+        loss = result.loss
         history, past = self.history, self.criterion.smoothing
         if history.initial_loss is None:
             history.initial_loss = loss

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from normlab.core.types import Count, CountOrZero, Decay, Positive
+from normlab.train.spikes import SpikeCriterion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class TrainerSettings:
     val_tokens: Count
     checkpoint_every: CountOrZero
     divergence: DivergenceCriterion
+    spikes: SpikeCriterion
     device: str
     precision: Literal["float32", "bfloat16"]
     compile: bool

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from normlab.core.records import Outcome, StepRecord, decode_number
+from normlab.train.instability import Action, Instability
+from normlab.train.spikes import Spike, SpikeHistory
 
 
 @dataclass
@@ -33,6 +35,14 @@ class RunState:
     best_val_loss: float | None = None
     outcome: Outcome | None = None
     history: LossHistory = field(default_factory=LossHistory)
+    spikes: SpikeHistory = field(default_factory=SpikeHistory)
+    instabilities: list[Instability] = field(default_factory=list)
+
+    @property
+    def has_just_gone_back(self) -> bool:
+        """True after a step with which training returned to older weights."""
+        last = self.instabilities[-1] if self.instabilities else None
+        return last is not None and last.action == Action.WENT_BACK and last.step == self.step
 
     def take(self, record: StepRecord) -> None:
         """Move on to the step of the record."""
@@ -47,16 +57,40 @@ class RunState:
             return False
         return self.best_val_loss is None or val_loss <= self.best_val_loss
 
+    def remember_only(self, before: "RunState") -> None:
+        """Take over, in place, what an earlier state knew of the losses; spikes that were counted stay counted."""
+        vars(self.history).update(vars(before.history))
+        vars(self.spikes).update({**vars(before.spikes), "recovered": self.spikes.recovered})
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for state.json."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
-        """The state that :meth:`as_dict` gave, as JSON carried it. An interrupted run goes on: its outcome is open."""
-        history = LossHistory(**{**saved["history"], "lowest": decode_number(saved["history"]["lowest"])})
+        """The state that :meth:`as_dict` gave, as JSON carried it. An interrupted run goes on: its outcome is open.
+
+        What an earlier version did not keep begins empty.
+        """
         names = ("final_train_loss", "final_val_loss", "best_val_loss")
         losses = {name: decode_number(saved[name]) for name in names if saved[name] is not None}
         outcome = saved["outcome"]
         is_open = outcome is None or outcome == Outcome.INTERRUPTED
-        return cls(**{**saved, **losses, "history": history, "outcome": None if is_open else Outcome(outcome)})
+        restored = {
+            "history": LossHistory(**{**saved["history"], "lowest": decode_number(saved["history"]["lowest"])}),
+            "spikes": _spikes_from(saved.get("spikes", {})),
+            "instabilities": [_instability_from(event) for event in saved.get("instabilities", [])],
+            "outcome": None if is_open else Outcome(outcome),
+        }
+        return cls(**{**saved, **losses, **restored})
+
+
+def _spikes_from(saved: dict[str, Any]) -> SpikeHistory:
+    if not saved:
+        return SpikeHistory()
+    recovered = [Spike(**spike) for spike in saved["recovered"]]
+    return SpikeHistory(**{**saved, "peak": decode_number(saved["peak"]), "recovered": recovered})
+
+
+def _instability_from(saved: dict[str, Any]) -> Instability:
+    return Instability(**{**saved, "outcome": Outcome(saved["outcome"]), "action": Action(saved["action"])})

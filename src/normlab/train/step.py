@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 
 from normlab.model.loss import Loss
 from normlab.optim.clipping import clip_gradients
+from normlab.train.finite import are_finite
 
 
 class Batch(NamedTuple):
@@ -21,15 +22,19 @@ class Batch(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """Cross-entropy in nats per token and gradient norm before clipping, both before the update."""
+    """Cross-entropy in nats per token and gradient norm before clipping, both before the update.
+
+    Where ``has_damaged_weights``, both were finite, but the update has left weights that are not.
+    """
 
     loss: float
     grad_norm: float
+    has_damaged_weights: bool
 
     @property
     def is_finite(self) -> bool:
-        """False where the step met a NaN or an infinity, and so left the weights as they were."""
-        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+        """False where the step met a NaN or an infinity, and so is none that training can go on from."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm) and not self.has_damaged_weights
 
 
 def training_step(
@@ -42,15 +47,19 @@ def training_step(
     grad_clip: float | None,
     precision: AbstractContextManager[object],
 ) -> StepResult:
-    """Forward, backward, clip, update. A non-finite loss or gradient never reaches the weights."""
+    """Forward, backward, clip, update. A non-finite loss or gradient never reaches the weights.
+
+    An update can only be made in place; whether it was finite is told by the weights right after it.
+    """
     with precision:
         objective = loss(model(batch.inputs_BT), batch.targets_BT)
     objective.value.backward()
     grad_norm = clip_gradients(model.parameters(), grad_clip)
-    result = StepResult(objective.cross_entropy.item(), grad_norm.item())
+    result = StepResult(objective.cross_entropy.item(), grad_norm.item(), has_damaged_weights=False)
     if result.is_finite:
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
+        result = result._replace(has_damaged_weights=not are_finite(model.parameters()))
     optimizer.zero_grad(set_to_none=True)
     return result

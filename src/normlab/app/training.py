@@ -1,0 +1,137 @@
+"""The steps of one run, and all that is written while they are taken."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from normlab.app.announce import announce
+from normlab.app.build import Experiment
+from normlab.app.deaths import autopsied
+from normlab.app.instruments import attach_instruments
+from normlab.app.interrupts import StopRequest
+from normlab.app.sinks import open_sinks
+from normlab.core.errors import CheckpointError
+from normlab.core.files import write_whole
+from normlab.core.records import Outcome, StepRecord
+from normlab.core.run_folder import RunFolder
+from normlab.core.seeding import derive_seed
+from normlab.data.prefetch import Prefetcher
+from normlab.model.sampling import Sampler, sample_text
+from normlab.train.black_box import BlackBox
+from normlab.train.hardware import autocast, compiled
+from normlab.train.instability import OnInstability
+from normlab.train.keeper import CheckpointKeeper
+from normlab.train.loop import training_records
+from normlab.train.settings import TrainerSettings
+from normlab.train.stability import Stability
+from normlab.train.state import RunState
+
+PREFETCH_DEPTH = 2
+
+Sample = Callable[[], str]
+
+
+def take_steps(
+    experiment: Experiment, config: DictConfig, folder: RunFolder, state: RunState, stop: StopRequest, sample: Sample
+) -> None:
+    """Write the beginning of the run folder, a record and now and then a checkpoint for every step, and the end.
+
+    The end is a sample of text, and where the run has died its autopsy; an interrupted run has none yet.
+    """
+    resolved = _write_beginning(experiment, config, folder, state)
+    keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer)
+    policy: OnInstability = instantiate(config.on_instability)
+    if policy.needs_start and state.step == 0:
+        keeper.save(0, state.as_dict(), is_best=False)
+    batches = Prefetcher(experiment.batches.training, first_step=state.step + 1, depth=PREFETCH_DEPTH)
+    black_box = BlackBox(experiment.model, experiment.optimizer, state, every=config.autopsy.copy_every)
+    records = black_box.observed(_observed_records(experiment, config, state, batches, policy, keeper))
+    with batches, open_sinks(config, folder, experiment.settings.steps, state) as sinks:
+        sinks.text("config", resolved)
+        for record in records:
+            sinks.record(record)
+            if stop.signal_number is not None and state.outcome is None:
+                state.outcome = Outcome.INTERRUPTED
+            if _is_checkpoint_due(state, experiment.settings):
+                keeper.save(state.step, state.as_dict(), is_best=state.is_best(record.val_loss))
+            if state.outcome == Outcome.INTERRUPTED:
+                return
+        text = sample()
+        write_whole(folder.samples, text + "\n")
+        sinks.text("sample", text)
+        if state.outcome in (Outcome.NONFINITE, Outcome.DIVERGED):
+            autopsied(config, experiment, folder, state, black_box, sinks)
+
+
+def _write_beginning(experiment: Experiment, config: DictConfig, folder: RunFolder, state: RunState) -> str:
+    """Configuration, which is returned, and tokenizer; records of steps that will be taken again are dropped."""
+    warmup_steps, steps = config.schedule.warmup_steps, experiment.settings.steps
+    if warmup_steps >= steps:
+        announce(
+            f"note: the warmup ({warmup_steps} steps) is as long as the run ({steps}): the peak rate is never "
+            f"reached, divergence never judged. Try schedule.warmup_steps={steps // 10}."
+        )
+    resolved = OmegaConf.to_yaml(config, resolve=True)
+    write_whole(folder.config, resolved)
+    if experiment.corpus.tokenizer is not None:
+        experiment.corpus.tokenizer.save(folder.tokenizer)
+    if folder.forget_metrics_after(state.step) < state.step:
+        announce(f"note: {folder.metrics} lacks some of the steps up to {state.step}; they are not taken again.")
+    return resolved
+
+
+def _observed_records(
+    experiment: Experiment,
+    config: DictConfig,
+    state: RunState,
+    batches: Prefetcher,
+    policy: OnInstability,
+    keeper: CheckpointKeeper,
+) -> Iterator[StepRecord]:
+    """One record a step, with what the instruments read."""
+    settings = experiment.settings
+    forward = compiled(experiment.model, settings.compile)
+    records = training_records(
+        forward,
+        experiment.optimizer,
+        experiment.loss,
+        experiment.schedule,
+        batches,
+        experiment.batches.validation,
+        settings=settings,
+        precision=autocast(experiment.device, settings.precision),
+        stability=Stability(settings, config.schedule.warmup_steps, policy, partial(_go_back, keeper), state),
+        state=state,
+    )
+    instruments = attach_instruments(instantiate(config.telemetry), experiment, forward, state, config.seed)
+    return instruments.observed(records, state.step + 1)
+
+
+def _go_back(keeper: CheckpointKeeper, step: int) -> RunState | None:
+    try:
+        return RunState.from_dict(keeper.restore(step))
+    except CheckpointError:
+        return None
+
+
+def _is_checkpoint_due(state: RunState, settings: TrainerSettings) -> bool:
+    """At the set interval, at a best validation, and at an end with weights worth keeping."""
+    if state.outcome == Outcome.NONFINITE:
+        return False
+    is_at_interval = settings.checkpoint_every > 0 and state.step % settings.checkpoint_every == 0
+    return is_at_interval or state.is_best(state.final_val_loss) or state.outcome is not None
+
+
+def sampled_text(experiment: Experiment, prompt: str, sampler: Sampler, seed: int) -> str:
+    """A text that the model writes, or why it writes none."""
+    tokenizer = experiment.corpus.tokenizer
+    if tokenizer is None:
+        return "(no sample: the data came as tokens, without a tokenizer)"
+    generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
+    try:
+        return sample_text(experiment.model, tokenizer, prompt, sampler, generator)
+    except FloatingPointError as error:
+        return f"(no sample: {error})"

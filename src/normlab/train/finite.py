@@ -1,0 +1,24 @@
+"""Whether tensors hold nothing but finite numbers, told at the price of one pass over them."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """False where any of them holds a NaN or an infinity.
+
+    A 2-norm is not finite where an element is not, and is much faster than asking each element. It may overflow where
+    none is: only then each is asked.
+    """
+    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    if not floating or _norms_are_finite(floating):
+        return True
+    return all(bool(tensor.isfinite().all()) for tensor in floating)
+
+
+def _norms_are_finite(tensors: list[Tensor]) -> bool:
+    norms = torch._foreach_norm(tensors, 2)  # pyright: ignore[reportPrivateImportUsage]
+    return bool(torch.stack(norms).isfinite().all())

@@ -1,0 +1,81 @@
+"""What the result of a step means for its run: spikes are counted, instabilities met as the policy wants."""
+
+import math
+from collections.abc import Callable
+
+from normlab.core.records import Outcome
+from normlab.train.instability import Action, Instability, OnInstability, Trouble
+from normlab.train.outcome import StabilityMonitor
+from normlab.train.settings import TrainerSettings
+from normlab.train.spikes import SpikeCounter
+from normlab.train.state import RunState
+from normlab.train.step import StepResult
+
+GoBack = Callable[[int], RunState | None]
+"""Puts model and optimizer back to the newest checkpoint of at most the given step, and returns the state of then.
+
+None where there is no such checkpoint; then nothing has changed.
+"""
+
+
+class Stability:
+    """Watches the steps of one run, and keeps what it sees in the run's state."""
+
+    def __init__(
+        self, settings: TrainerSettings, warmup_steps: int, policy: OnInstability, go_back: GoBack, state: RunState
+    ):
+        self._monitor = StabilityMonitor(settings.divergence, warmup_steps, state.history)
+        self._spikes = SpikeCounter(settings.spikes, state.spikes)
+        self._patience_steps = settings.divergence.patience_steps
+        self._last_step = settings.steps
+        self._policy = policy
+        self._go_back = go_back
+        self._state = state
+
+    def after(self, step: int, result: StepResult) -> tuple[Outcome | None, tuple[str, ...]]:
+        """The outcome if the run ends with this step, and what is to be said of the step."""
+        spike = self._spikes.observe(step, result.loss)
+        notes = () if spike is None else (str(spike),)
+        unstable = self._monitor.observe(step, result)
+        if unstable is not None and not self._is_known(unstable):
+            action, said = self._act(step, result, unstable)
+            notes += said
+            if action == Action.STOPPED:
+                return unstable, notes
+        if step < self._last_step:
+            return None, notes
+        return unstable or Outcome.COMPLETED, notes
+
+    def _is_known(self, unstable: Outcome) -> bool:
+        """A lost loss was decided on when the patience ended."""
+        return unstable == Outcome.DIVERGED and self._state.history.steps_above > self._patience_steps
+
+    def _act(self, step: int, result: StepResult, unstable: Outcome) -> tuple[Action, tuple[str, ...]]:
+        state = self._state
+        action = self._policy(state.instabilities, Trouble(step, unstable, result.has_damaged_weights))
+        back_to = None
+        if action == Action.WENT_BACK:
+            before = self._go_back(step - self._patience_steps if unstable == Outcome.DIVERGED else step - 1)
+            if before is None:
+                action = Action.STOPPED
+            else:
+                back_to = before.step
+                state.remember_only(before)
+        state.instabilities.append(Instability(step=step, outcome=unstable, action=action, back_to=back_to))
+        return action, () if action == Action.STOPPED else (_sentence(step, result, unstable, back_to),)
+
+
+def _sentence(step: int, result: StepResult, unstable: Outcome, back_to: int | None) -> str:
+    what = "the loss has left for good" if unstable == Outcome.DIVERGED else what_was_not_finite(result)
+    if back_to is not None:
+        return f"{what}; training went back to the weights of step {back_to} and past the batches up to {step}"
+    return f"{what}; training goes on" + ("" if unstable == Outcome.DIVERGED else " without this step")
+
+
+def what_was_not_finite(result: StepResult) -> str:
+    """The first of loss, gradient and update that is not finite, in words."""
+    if not math.isfinite(result.loss):
+        return f"the training loss is {result.loss}"
+    if not math.isfinite(result.grad_norm):
+        return f"the gradient norm is {result.grad_norm}"
+    return "the update has left weights that are not finite"
