@@ -8,15 +8,23 @@ from normlab.telemetry.architecture import Architecture
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to type, and whether that would change a model for the better: it is not there yet, and is not refused."""
+    """What to type, and whether that would change a model for the better: it is not there yet, and is not refused.
+
+    ``note`` says what an option that does not name it brings.
+    """
 
     option: str
     helps: Callable[[Architecture], bool]
+    note: str | None = None
 
 
 def advice(architecture: Architecture, *remedies: Remedy) -> str:
     """ " Try a, b or c." of those that help; empty where none does."""
-    options = [remedy.option for remedy in remedies if remedy.helps(architecture)]
+    options = [
+        remedy.option if remedy.note is None else f"{remedy.option} ({remedy.note})"
+        for remedy in remedies
+        if remedy.helps(architecture)
+    ]
     if not options:
         return ""
     *others, last = options
@@ -25,6 +33,11 @@ def advice(architecture: Architecture, *remedies: Remedy) -> str:
 
 def _draws_sizes(model: Architecture) -> bool:
     return not model.sets_weight_sizes
+
+
+def _draws_last_matrices(model: Architecture) -> bool:
+    """Whether a smaller draw makes the branches smaller: Fixup's are zero, and a norm behind them would undo it."""
+    return _draws_sizes(model) and model.init != "Fixup" and "branch" not in model.norm_slots
 
 
 def _is_enlarged(model: Architecture) -> bool:
@@ -37,8 +50,9 @@ ALL_SITES = Remedy(
     lambda model: bool(model.norm_slots) and not {"attention", "ffn"} <= set(model.norm_sites),
 )
 FINAL_NORM = Remedy(
-    "model.placement.sites=[attention,ffn,final] (a final norm)",
+    "model.placement.sites=[attention,ffn,final]",
     lambda model: bool(model.norm_slots) and "final" not in model.norm_sites and "output" not in model.norm_slots,
+    "a final norm",
 )
 PERI = Remedy("model/placement=peri", lambda model: model.has_norm and "branch" not in model.norm_slots)
 PRE = Remedy("model/placement=pre", lambda model: model.has_norm and "input" not in model.norm_slots)
@@ -50,13 +64,12 @@ UNIT = Remedy("init/scale=unit", _is_enlarged)
 NOT_SHRUNK = Remedy("init/scale=unit", lambda model: model.init_scale_factor < 1 and bool(model.init_scale_roles))
 SMALL_FFN = Remedy(
     "init/scale=small",
-    lambda model: _draws_sizes(model) and not model.shrinks("ffn_down") and "branch" not in model.norm_slots,
+    lambda model: _draws_last_matrices(model) and not model.shrinks("ffn_down"),
 )
+SMALL_FFN_WITHOUT_NORM = Remedy(SMALL_FFN.option, lambda model: not model.has_norm and SMALL_FFN.helps(model))
 SMALL_OUT = Remedy(
     "init/scale=small_out",
-    lambda model: (
-        _draws_sizes(model) and not model.shrinks("attention_out", "ffn_down") and "branch" not in model.norm_slots
-    ),
+    lambda model: _draws_last_matrices(model) and not model.shrinks("attention_out", "ffn_down"),
 )
 UNTIED = Remedy("model.tied_embedding=false", lambda model: model.tied_head_gain is not None)
 OUTPUT_CAP = Remedy("model/output_cap=soft", lambda model: model.output_cap is None)

@@ -1,0 +1,153 @@
+"""Places and operations of a network in words that can be read aloud."""
+
+from collections.abc import Sequence
+
+from normlab.autopsy.finding import FirstNonfinite
+from normlab.telemetry.number_text import short_exponent
+
+PLACES = {
+    "token_embedding": "the embedding",
+    "position": "the position embedding",
+    "embedding_norm": "the norm of the embedding",
+    "final_norm": "the final norm",
+    "head": "the head",
+    "output_cap": "the cap on the logits",
+    "loss": "the loss",
+    "model": "the model",
+    "layer": "the layer",
+    "inputs": "the input tokens",
+    "targets": "the target tokens",
+    "attention": "attention",
+    "attention.query": "the query projection",
+    "attention.key": "the key projection",
+    "attention.value": "the value projection",
+    "attention.out": "attention's last projection",
+    "attention.query_norm": "the norm of the queries",
+    "attention.key_norm": "the norm of the keys",
+    "attention.clip_qkv": "the clamp on queries, keys and values",
+    "attention.attend": "attention",
+    "attention.attend.clamp": "the clamp on the attention logits",
+    "attention.attend.softmax": "the attention softmax",
+    "ffn": "the feed-forward",
+    "ffn.gate": "the feed-forward's gate projection",
+    "ffn.up": "the feed-forward's first projection",
+    "ffn.down": "the feed-forward's last projection",
+}
+SUBLAYERS = {"attention_path": "attention", "ffn_path": "the feed-forward"}
+PATHS = {
+    "": "the residual path of {}",
+    "input_norm": "the norm before {}",
+    "input_scale": "the scale before {}",
+    "branch_norm": "the norm on the output of {}",
+    "stream_scale": "the scale of the stream beside {}",
+    "rule": "the residual path of {}",
+    "output_norm": "the norm behind {}",
+}
+TENSORS = {
+    "weight": "the weight",
+    "gain": "the gain",
+    "bias": "the bias",
+    "alpha": "the trained scale",
+    "scale": "the trained scale",
+    "exp_avg": "the first moment",
+    "exp_avg_sq": "the second moment",
+    "momentum_buffer": "the momentum",
+    "gradient": "the gradient",
+}
+MATRIX_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "dot", "vdot", "matmul", "linear")
+OPERATIONS = {
+    **dict.fromkeys(("exp", "exp2", "expm1"), "the exponential"),
+    **dict.fromkeys(MATRIX_PRODUCTS, "the matrix product"),
+    **dict.fromkeys(("mul", "addcmul"), "the product"),
+    **dict.fromkeys(("div", "true_divide", "addcdiv", "reciprocal"), "the quotient"),
+    **dict.fromkeys(("linalg_vector_norm", "norm"), "the length"),
+    **dict.fromkeys(("_softmax", "_safe_softmax"), "the softmax"),
+    **dict.fromkeys(("sub", "rsub"), "the difference"),
+    **dict.fromkeys(("add", "sum", "cumsum", "index_add", "index_put"), "the sum"),
+    "_log_softmax": "the logarithm of the softmax",
+    "_to_copy": "the conversion to another type",
+    "cross_entropy_loss": "the cross-entropy",
+    "embedding_dense_backward": "the sum of the gradients of a token",
+    "log": "the logarithm",
+    "logsumexp": "the logarithm of the sum of exponentials",
+    "mean": "the mean",
+    "native_layer_norm": "the norm",
+    "nll_loss_forward": "the mean over the tokens",
+    "pow": "the power",
+    "rsqrt": "the inverse square root",
+    "sigmoid": "the sigmoid",
+    "silu": "the activation (SiLU)",
+    "sqrt": "the square root",
+    "square": "the square",
+    "std": "the standard deviation",
+    "var": "the variance",
+}
+MOST_NUMBERS = 4
+
+
+def place_in_words(site: str) -> str:
+    """The path of a module or of a weight, without its layer: ``ffn.down`` as the feed-forward's last projection."""
+    if site in PLACES:
+        return PLACES[site]
+    parent, _, last = site.rpartition(".")
+    if last in TENSORS and parent:
+        return f"{TENSORS[last]} of {place_in_words(parent)}"
+    path, _, part = site.partition(".")
+    if path in SUBLAYERS and part in PATHS:
+        return PATHS[part].format(SUBLAYERS[path])
+    return site
+
+
+def in_layer(place: str, layer: int | None) -> str:
+    """A place and its layer."""
+    return place if layer is None else f"{place} of layer {layer}"
+
+
+def operation_in_words(finding: FirstNonfinite) -> str:
+    """What an operation of ATen does, as "the exponential"; those of the optimizer as they call themselves."""
+    name = finding.operation.removeprefix("aten.").rstrip("_")
+    if not finding.operation.startswith("aten."):
+        return f"the {finding.operation}" if finding.operation.startswith("norm") else finding.operation
+    if finding.site == "attention.attend" and name in MATRIX_PRODUCTS and finding.phase == "forward":
+        return _product_in_attention(finding)
+    if finding.site.endswith("softmax") and name == "sum":
+        return "the sum of exponentials"
+    if finding.site.endswith("_path.rule") and name == "add":
+        return "the sum of stream and update"
+    if finding.site == "ffn" and name == "mul":
+        return "the product with the gate"
+    if name.startswith("_scaled_dot_product"):
+        return "the fused kernel"
+    if name.endswith("_backward") and name not in OPERATIONS:
+        return f"the gradient of {name.removesuffix('_backward').lstrip('_').replace('_', ' ')}"
+    return OPERATIONS.get(name, f"the operation {name.lstrip('_').replace('_', ' ')}")
+
+
+def _product_in_attention(finding: FirstNonfinite) -> str:
+    """Told by the shapes: square matrices are logits or weights, of queries by keys."""
+    shapes = [contents.shape[-2:] for contents in finding.inputs]
+    are_square = [len(shape) == 2 and shape[0] == shape[1] for shape in shapes]
+    output = finding.output.shape[-2:]
+    if are_square == [False, False] and len(output) == 2 and output[0] == output[1]:
+        return "the product of queries and keys"
+    if are_square == [True, False]:
+        return "the product of attention weights and values"
+    return "the matrix product"
+
+
+def number_in_words(value: float) -> str:
+    """Three digits."""
+    return short_exponent(f"{value:.3g}")
+
+
+def numbers_in_words(name: str, numbers: Sequence[int]) -> str:
+    """ "head 1", "tokens 0 to 30", "sequences 0, 2 and 5" or "tokens 1, 4, 6, 9 and 12 more"."""
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) == 1:
+        return f"{name.removesuffix('s')} {first}"
+    if last - first == len(numbers) - 1 and len(numbers) > 2:
+        return f"{name} {first} to {last}"
+    shown = [str(number) for number in numbers[:MOST_NUMBERS]]
+    if len(numbers) > MOST_NUMBERS:
+        return f"{name} {', '.join(shown)} and {len(numbers) - MOST_NUMBERS} more"
+    return f"{name} {', '.join(shown[:-1])} and {shown[-1]}"
