@@ -101,3 +101,17 @@ def test_the_bar_of_a_resumed_run_begins_where_the_run_did(monkeypatch: pytest.M
 def test_the_bar_needs_no_time_to_have_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = on_a_terminal(monkeypatch, 1, seconds=0.0, train_loss=math.nan)
     assert shown.strip().endswith(", train loss nan]")
+
+
+def test_notes_are_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = ConsoleSink(100, 1)
+    sink.record(record_of(7, notes=("loss spike of 5.31, recovered", "logits grow")))
+    sink.close()
+    assert plain_lines(capsys) == ["note: step 7: loss spike of 5.31, recovered", "note: step 7: logits grow"]
+
+
+def test_notes_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_a_terminal(monkeypatch, 2, notes=("a spike",))
+    lines = [line.rpartition("\r")[2] for line in shown.replace("\r\n", "\n").split("\n")]
+    assert lines[:2] == ["note: step 1: a spike", "note: step 2: a spike"]
+    assert lines[2].startswith("100%|")

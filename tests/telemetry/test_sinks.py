@@ -1,5 +1,6 @@
 """Sinks that write nothing, or a line a step."""
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,8 @@ import pytest
 from normlab.app.sinks import Sinks
 from normlab.core.records import StepRecord
 from normlab.core.run_folder import RunFolder
-from normlab.telemetry.sinks import JsonLinesSink, NullSink
+from normlab.telemetry.growing_file import GrowingFile
+from normlab.telemetry.sinks import JsonLinesSink, NullSink, fenced
 
 
 def record_of(step: int, **changes) -> StepRecord:
@@ -84,3 +86,39 @@ def test_all_sinks_are_closed_the_last_first_though_one_fails() -> None:
     with pytest.raises(OSError, match="no space left for figures"):
         sinks.close()
     assert closed == ["console", "figures", "metrics"]
+
+
+class NearlyFullDisk:
+    """A file that has room for so many bytes."""
+
+    def __init__(self, path: Path, room: int):
+        self.file, self.room = path.open("ab", buffering=0), room
+
+    def write(self, content: memoryview) -> int:
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self.file.write(content[: self.room])
+        self.room -= written
+        return written
+
+    def __getattr__(self, name: str):
+        return getattr(self.file, name)
+
+
+def test_a_line_that_does_not_fit_is_taken_back_and_the_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    growing = GrowingFile(path)
+    growing.append(b"first\n")
+    growing._file.close()
+    growing._file = NearlyFullDisk(path, room=10)  # type: ignore[assignment]
+    growing.append(b"second\n")
+    with pytest.raises(OSError, match="No space left") as caught:
+        growing.append(b"third\n")
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"first\nsecond\n"
+    growing.close()
+
+
+@pytest.mark.parametrize(("plain", "fence"), [("a\n  b", "```"), ("```\ncode\n```", "````"), ("`", "```")])
+def test_a_fence_is_longer_than_any_in_the_text(plain: str, fence: str) -> None:
+    assert fenced(plain) == f"{fence}\n{plain}\n{fence}"

@@ -13,6 +13,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[
 
 from normlab.core.records import StepRecord
 from normlab.core.run_folder import RunFolder
+from normlab.telemetry.sinks import fenced
 from normlab.telemetry.tensorboard import TensorBoardSink
 
 LAYOUT = "custom_scalars__config__"
@@ -100,17 +101,35 @@ def test_nonfinite_numbers_are_points_too(tmp_path: Path) -> None:
     assert scalars(tmp_path, "loss/val") == [(1, -math.inf)]
 
 
-def test_text_keeps_its_lines_and_spaces_in_a_fenced_block(tmp_path: Path) -> None:
-    write(tmp_path, config="model:\n  width: 32\n", sample="é")
-    events = read(tmp_path)
-    assert set(events.Tags()["tensors"]) == {"config/text_summary", "sample/text_summary"}
-    [event] = events.Tensors("config/text_summary")
-    assert event.tensor_proto.string_val[0].decode() == "```\nmodel:\n  width: 32\n\n```"
+def texts(folder: Path, tag: str) -> list[tuple[int, str]]:
+    events = read(folder).Tensors(f"{tag}/text_summary")
+    return [(event.step, event.tensor_proto.string_val[0].decode()) for event in events]
 
 
-def test_a_resumed_run_replaces_the_steps_that_it_takes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1_000_000_000, 2_000_000_000))
-    monkeypatch.setattr("time.time", lambda: float(next(clock)))  # event files are named and read by the second
+def test_text_is_markdown_and_plain_text_keeps_its_lines_and_spaces_in_a_fenced_block(tmp_path: Path) -> None:
+    write(tmp_path, config=fenced("model:\n  width: 32\n"), autopsy="**é**")
+    assert set(read(tmp_path).Tags()["tensors"]) == {"config/text_summary", "autopsy/text_summary"}
+    assert texts(tmp_path, "config") == [(0, "```\nmodel:\n  width: 32\n\n```")]
+    assert texts(tmp_path, "autopsy") == [(0, "**é**")]
+
+
+def test_notes_are_text_at_their_step(tmp_path: Path) -> None:
+    write(tmp_path, record_of(1), record_of(2, notes=("a spike", "a warning")), record_of(3, notes=("over",)))
+    assert texts(tmp_path, "notes") == [(2, "a spike\n\na warning"), (3, "over")]
+
+
+def test_all_events_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    """As they can be when the process is killed."""
+    sink = TensorBoardSink(tmp_path, 1)
+    for step in (1, 2, 3):
+        sink.record(record_of(step))
+        assert [at for at, _ in scalars(tmp_path, "loss/train")] == list(range(1, step + 1))
+    sink.close()
+
+
+def test_a_resumed_run_replaces_the_steps_that_it_takes_again(tmp_path: Path) -> None:
+    """Within the same second too, and after a clock was set back."""
+    (tmp_path / "events.out.tfevents.9000000000.from.the.future").touch()
     write(tmp_path, *(record_of(step, train_loss=1.0) for step in range(1, 6)))
     write(tmp_path, *(record_of(step, train_loss=2.0) for step in range(4, 7)), first_step=4)
     assert scalars(tmp_path, "loss/train") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0), (6, 2.0)]
@@ -128,9 +147,7 @@ def test_a_picture_is_there_as_it_was_given(tmp_path: Path) -> None:
     assert [(event.height, event.width) for event in events] == [(3, 5), (7, 300)]
 
 
-def test_charts_are_those_that_have_tags_once_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1_000_000_000, 2_000_000_000))
-    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+def test_charts_are_those_that_have_tags_once_in_a_folder(tmp_path: Path) -> None:
     write(tmp_path, record_of(1, telemetry={"clamp_hit_rate/layer_11": 0.5, "sharpness/raw": 2.0}), record_of(2))
     write(tmp_path, record_of(3, telemetry={"saturation/final_norm": 0.5}), first_step=3)
     assert charts(tmp_path) == {

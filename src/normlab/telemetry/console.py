@@ -27,7 +27,9 @@ class ConsoleSink(Sink):
         )
 
     def record(self, record: StepRecord) -> None:
-        """Move the bar, or print a line now and then."""
+        """Move the bar, or print a line now and then; before it, what is worth noting of the step."""
+        for note in record.notes:
+            self._print(f"note: step {record.step}: {note}")
         self._val_loss = record.val_loss if record.val_loss is not None else self._val_loss
         facts = [f"train loss {record.train_loss:.3f}"]
         if self._val_loss is not None:
@@ -40,9 +42,16 @@ class ConsoleSink(Sink):
         elif record.step % self._every == 0 or record.step == self._total_steps:
             left = record.seconds / record.step * (self._total_steps - record.step)
             facts.append(f"{left:.0f} s left")
-            print(f"step {record.step}/{self._total_steps}  {', '.join(facts)}", file=sys.stderr, flush=True)
+            self._print(f"step {record.step}/{self._total_steps}  {', '.join(facts)}")
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+
+    def _print(self, line: str) -> None:
+        """A line of its own, above the bar."""
+        if self._bar is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._bar.write(line, file=sys.stderr)

@@ -1,11 +1,14 @@
 """TensorBoard events: scalars against step and wall time, how they are grouped, text and pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]  (made when imported)
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import custom_scalars
+from torch.utils.tensorboard.summary import text as text_summary
 
 from normlab.core.records import StepRecord
+from normlab.telemetry.event_file import EventFile
 from normlab.telemetry.hyper_parameters import Ending, HyperParameters, beginning_summaries, ending_summary
 from normlab.telemetry.sinks import Sink
 from normlab.telemetry.tensorboard_layout import layout_of
@@ -19,18 +22,17 @@ class TensorBoardSink(Sink):
     """Writes a run's events under ``folder``; events of ``first_step`` and later from an earlier try are dropped."""
 
     def __init__(self, folder: Path, first_step: int):
-        purge_step = first_step if first_step > 1 else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[arg-type]
+        self._events = EventFile(folder, purge_step=first_step if first_step > 1 else None)
         self._has_layout = first_step > 1
         self._tokens, self._seconds = 0, 0.0
 
     def begin(self, chosen: HyperParameters) -> None:
         """Add the choices for the HParams page."""
         for summary in beginning_summaries(chosen):
-            self._writer._get_file_writer().add_summary(summary)
+            self._events.add(summary)
 
     def record(self, record: StepRecord) -> None:
-        """Add the scalars of one step, under the tags that the README lists."""
+        """Add the scalars of one step, under the tags that the README lists, and its notes as text."""
         scalars = {
             "loss/train": record.train_loss,
             "lr": record.lr,
@@ -43,29 +45,32 @@ class TensorBoardSink(Sink):
             speed = (record.tokens - self._tokens) / (record.seconds - self._seconds)
             scalars["throughput/tokens_per_second"] = speed
         self._tokens, self._seconds = record.tokens, record.seconds
-        for tag, value in scalars.items():
-            self._writer.add_scalar(tag, value, record.step)
+        self._add_scalars(scalars, record.step)
+        if record.notes:
+            self._events.add(text_summary("notes", "\n\n".join(record.notes)), record.step)
         if not self._has_layout:
-            self._writer.add_custom_scalars(layout_of(scalars))
+            self._events.add(custom_scalars(layout_of(scalars)))
             self._has_layout = True
 
-    def text(self, tag: str, text: str) -> None:
-        """Add text as a fenced block, so that its lines and spaces stay."""
-        self._writer.add_text(tag, f"```\n{text}\n```")
+    def text(self, tag: str, markdown: str) -> None:
+        """Add text, which TensorBoard shows as Markdown."""
+        self._events.add(text_summary(tag, markdown))
 
     def image(self, tag: str, png: bytes, step: int) -> None:
         """Add a picture as it is; ``add_image`` would decode and compress it again."""
         height, width = (int.from_bytes(png[start : start + 4]) for start in (HEIGHT_AT, WIDTH_AT))
         picture = Summary.Image(height=height, width=width, colorspace=RGBA, encoded_image_string=png)
-        summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
-        self._writer._get_file_writer().add_summary(summary, step)
+        self._events.add(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
     def end(self, ending: Ending) -> None:
         """Add the ending for the HParams page."""
-        for tag, value in ending.scalars().items():
-            self._writer.add_scalar(tag, value, ending.steps_survived)
-        self._writer._get_file_writer().add_summary(ending_summary(ending))
+        self._add_scalars(ending.scalars(), ending.steps_survived)
+        self._events.add(ending_summary(ending))
 
     def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
+        """Let go of the file."""
+        self._events.close()
+
+    def _add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._events.add(Summary(value=values), step)
