@@ -1,12 +1,15 @@
 """Lines for the person who waits."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
 def announce(line: str) -> None:
-    """Say a line on standard error, so that standard output keeps results alone."""
-    print(f"{line}\n", end="", file=sys.stderr, flush=True)  # in one piece, whatever interrupts
+    """Say a line on standard error, so that standard output keeps results alone; nobody may be there to read it."""
+    if sys.stderr is not None:  # a process may be started without one
+        with suppress(OSError, ValueError):
+            print(f"{line}\n", end="", file=sys.stderr, flush=True)  # in one piece, whatever interrupts
 
 
 def shown_path(path: Path) -> str:

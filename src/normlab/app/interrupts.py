@@ -1,4 +1,4 @@
-"""A polite stop: the first SIGINT or SIGTERM asks, the second SIGINT is obeyed at once."""
+"""A polite stop: the first SIGINT, SIGTERM or SIGHUP asks, the second SIGINT is obeyed at once."""
 
 import signal
 import threading
@@ -24,11 +24,17 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While inside, SIGINT and SIGTERM are noted here instead of ending the process (in the main thread)."""
+        """While inside, the signals are noted here instead of ending the process (in the main thread).
+
+        A SIGHUP that is ignored, as under ``nohup``, stays so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            heard.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self.ask) for number in heard}
         try:
             yield
         finally:

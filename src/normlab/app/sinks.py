@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from normlab.app.dispensable import Dispensable
 from normlab.app.hyper_parameters import hyper_parameters
 from normlab.core.records import Outcome, StepRecord
 from normlab.core.run_folder import RunFolder
@@ -32,10 +33,15 @@ class Sinks:
         for sink in self._sinks:
             sink.record(record)
 
-    def text(self, tag: str, text: str) -> None:
-        """Take a piece of text under a tag."""
+    def text(self, tag: str, markdown: str) -> None:
+        """Take a text in Markdown under a tag."""
         for sink in self._sinks:
-            sink.text(tag, text)
+            sink.text(tag, markdown)
+
+    def image(self, tag: str, png: bytes, step: int) -> None:
+        """Take a picture of how things stand after a step."""
+        for sink in self._sinks:
+            sink.image(tag, png, step)
 
     def end(self, ending: Ending) -> None:
         """Take how the run ended."""
@@ -51,16 +57,18 @@ class Sinks:
 
 @contextmanager
 def open_sinks(config: DictConfig, folder: RunFolder, total_steps: int, state: RunState) -> Iterator[Sinks]:
-    """metrics.jsonl, the configured logger, figures and the console; closed however the block ends."""
-    logger: Sink = instantiate(config.logger)(folder.tensorboard, state.step + 1)
-    sinks = Sinks(
-        [
-            JsonLinesSink(folder.metrics),
-            logger,
-            FigureSink(folder.figures, logger, folder.read_metrics(), lambda: state.outcome),
-            ConsoleSink(total_steps, state.step + 1),
-        ]
+    """metrics.jsonl, the configured logger, figures and the console; closed however the block ends.
+
+    metrics.jsonl is the result: what fails there ends the run. The others fail for themselves alone.
+    """
+    first_step = state.step + 1
+    metrics = JsonLinesSink(folder.metrics)
+    logger = open_logger(config, folder, first_step)
+    figures = Dispensable(
+        "figures", lambda: FigureSink(folder.figures, logger, folder.read_metrics(), lambda: state.outcome)
     )
+    console = Dispensable("the terminal", lambda: ConsoleSink(total_steps, first_step))
+    sinks = Sinks([metrics, logger, figures, console])
     try:
         sinks.begin(hyper_parameters(config))
         yield sinks
@@ -69,3 +77,9 @@ def open_sinks(config: DictConfig, folder: RunFolder, total_steps: int, state: R
         is_completed = state.outcome == Outcome.COMPLETED
         sinks.end(ending_of(is_completed, state.step, losses, state.history.initial_loss))
         sinks.close()
+
+
+def open_logger(config: DictConfig, folder: RunFolder, first_step: int) -> Sink:
+    """The configured logger, in the run folder; its failures end nothing else."""
+    make_logger = instantiate(config.logger)
+    return Dispensable("logger", lambda: make_logger(folder.tensorboard, first_step))

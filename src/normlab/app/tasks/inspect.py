@@ -12,6 +12,7 @@ from torch import nn
 from normlab.app.announce import announce, shown_path
 from normlab.app.build import build_experiment
 from normlab.app.canonical import fingerprint_of
+from normlab.app.sinks import open_logger
 from normlab.app.targets import IDENTITY
 from normlab.core.files import write_whole
 from normlab.core.records import StepRecord, encode_json
@@ -28,7 +29,7 @@ from normlab.telemetry.diagnosis_of_branches import remarks
 from normlab.telemetry.figure_of_inspection import inspection_png
 from normlab.telemetry.inspection import inspect_signal
 from normlab.telemetry.inspection_table import NUM_COLUMNS, cost_table, signal_table
-from normlab.telemetry.sinks import Sink
+from normlab.telemetry.sinks import fenced
 from normlab.train.hardware import autocast
 
 
@@ -64,7 +65,7 @@ def inspect(config: DictConfig, folder: RunFolder) -> int:
     write_whole(folder.path / "inspection.json", encode_json(content, indent=2) + "\n")
     png = inspection_png(inspection)
     write_whole(folder.figures / "inspection.png", png)
-    logger: Sink = instantiate(config.logger)(folder.tensorboard, 1)
+    logger = open_logger(config, folder, 1)
     total = math.hypot(*(inspection.readings[f"grad_norm/{role}"] for role in parameters))
     logger.record(
         StepRecord(
@@ -77,7 +78,7 @@ def inspect(config: DictConfig, folder: RunFolder) -> int:
             telemetry=inspection.readings,
         )
     )
-    logger.text("inspection", f"{signal}\n\n{cost}\n\n{said}")
+    logger.text("inspection", fenced(f"{signal}\n\n{cost}\n\n{said}"))
     logger.image("figures/inspection", png, 0)
     logger.close()
     print(f"written to: {shown_path(folder.path)}")
