@@ -1,6 +1,5 @@
 """The run folder: what is read from it, what is dropped, and what is never deleted."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -31,7 +30,7 @@ def files_under(root: Path) -> list[str]:
 def test_all_that_a_run_writes_lies_within_its_folder(folder: RunFolder) -> None:
     names = [name for name, value in vars(RunFolder).items() if isinstance(value, property)]
     paths = [getattr(folder, name) for name in names]
-    assert len(set(paths)) == len(paths) == 9
+    assert len(set(paths)) == len(paths) == 10
     assert all(path.parent == folder.path for path in paths)
 
 
@@ -57,8 +56,41 @@ def test_a_last_line_torn_at_any_byte_is_passed_over(folder: RunFolder) -> None:
 
 def test_a_line_torn_in_the_middle_is_not_passed_over(folder: RunFolder) -> None:
     folder.metrics.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl must be a JSON object with its step; line 2 is none\."):
         list(folder.read_metrics())
+
+
+@pytest.mark.parametrize("line", ["[]", "3", "{}", '{"step": "1"}', '{"step": true}', "[" * 100_000, "\xff"])
+def test_a_line_that_is_no_record_is_refused_by_its_number(folder: RunFolder, line: str) -> None:
+    folder.metrics.write_bytes(line.encode("latin-1") + b"\n")
+    with pytest.raises(CheckpointError, match="line 1 is none"):
+        folder.forget_metrics_after(1)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"outcome": NaN}', b""])
+def test_a_damaged_summary_is_refused_in_one_line(folder: RunFolder, content: bytes) -> None:
+    folder.summary.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"summary\.json .* Delete it, then resume the run") as caught:
+        folder.read_summary()
+    assert "\n" not in str(caught.value)
+
+
+def test_results_are_outcomes_that_no_resuming_changes(folder: RunFolder) -> None:
+    assert folder.result() is None
+    results = []
+    for outcome in Outcome:
+        folder.write_summary({"outcome": outcome})
+        results.append(folder.result())
+    assert [result for result in results if result is not None] == ["completed", "diverged", "nonfinite"]
+
+
+def test_what_killed_writers_left_goes_and_nothing_else(folder: RunFolder) -> None:
+    mine = [".gitkeep", ".vimrc.abcdefgh", "metrics.jsonl", "checkpoints/.notes.abcdefgh", ".lock", "checkpoints/step_2/x"]
+    left = [".summary.json.ab_d3fgh", "checkpoints/.step_4.abcd1234/model.safetensors", "checkpoints/.last.new"]
+    aside = ["checkpoints/.step_2.abcd1234.old/older", "checkpoints/.step_3.abcd1234.old/whole"]
+    make_files(folder.path, *mine, *left, *aside)
+    folder.clear_leftovers()
+    assert files_under(folder.path) == sorted([*mine, "checkpoints/step_3/whole"])
 
 
 def test_later_records_and_a_torn_line_are_forgotten_and_the_others_are_kept_to_the_byte(folder: RunFolder) -> None:
@@ -116,6 +148,12 @@ def test_no_more_than_two_parents_go(tmp_path: Path) -> None:
     make_files(tmp_path, "mine/outputs/date/time/.hydra/config.yaml")
     RunFolder(tmp_path / "mine/outputs/date/time").discard_if_unused()
     assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_a_lock_does_not_make_a_folder_used(tmp_path: Path) -> None:
+    make_files(tmp_path, "run/.hydra/config.yaml", "run/.lock")
+    RunFolder(tmp_path / "run").discard_if_unused()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("other", ["metrics.jsonl", ".hidden", "checkpoints/step_1/state.json"])

@@ -157,7 +157,7 @@ def test_a_file_that_is_altered_cut_or_missing_is_refused_by_name(micro: Languag
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "sha256": 3}', "\xff", "null"]
+    "content", [None, "", "{", "[]", "{}", '{"format": 1}', "\xff", "null"]
 )
 def test_a_folder_without_a_readable_manifest_is_no_checkpoint(saved: Path, content: str | None) -> None:
     (saved / "manifest.json").unlink()
@@ -176,15 +176,16 @@ def test_what_is_no_folder_is_no_checkpoint(tmp_path: Path, name: str) -> None:
 
 def test_another_format_is_refused_with_both_numbers(saved: Path) -> None:
     manifest = json.loads((saved / "manifest.json").read_text())
-    (saved / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(CheckpointError, match="has checkpoint format 99; this version reads 1"):
+    (saved / "manifest.json").write_text(json.dumps({**manifest, "format": 99, "written_by": "normlab 9.9"}))
+    with pytest.raises(CheckpointError, match="has checkpoint format 99, written by 'normlab 9.9'; this version reads 1 and 2"):
         read_state(saved)
 
 
 def test_a_digest_that_the_manifest_lacks_is_not_taken_on_trust(saved: Path) -> None:
-    (saved / "manifest.json").write_text('{"format": 1, "sha256": {}}')
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing or was altered"):
-        read_state(saved)
+    for digests in ({}, 3, {"model.safetensors": "0"}, {**dict.fromkeys(FILES, "0")}):
+        (saved / "manifest.json").write_text(json.dumps({"format": 1, "sha256": digests}))
+        with pytest.raises(CheckpointError, match=r"must name model\.safetensors, .* and nothing else"):
+            read_state(saved)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
@@ -195,7 +196,7 @@ def test_a_file_that_its_digest_fits_but_that_is_no_safetensors_is_refused(
     manifest = json.loads((saved / "manifest.json").read_text())
     manifest["sha256"][name] = checkpoint._sha256(saved / name)
     (saved / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="does not hold valid safetensors"):
+    with pytest.raises(CheckpointError, match=rf"{name} is no valid safetensors file"):
         load_checkpoint(saved, micro, adamw_for(micro))
 
 

@@ -5,15 +5,21 @@ from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from normlab.app.announce import announce
 from normlab.app.build import build_model
-from normlab.app.targets import admitted_packages, check_targets
+from normlab.app.recorded import recorded_config
+from normlab.app.targets import admitted_packages
+from normlab.core.errors import CheckpointError
 from normlab.core.run_folder import RunFolder
 from normlab.data.tokenizer import Tokenizer, load_tokenizer
 from normlab.model.language_model import LanguageModel
-from normlab.train.checkpoint import load_checkpoint, vocab_size_of
-from normlab.train.keeper import find_checkpoint, run_of_checkpoint
+from normlab.train.checkpoint import load_checkpoint, shape_of_weight
+from normlab.train.intact import find_checkpoint, run_of_checkpoint
+from normlab.train.saved_state import run_state_from
+
+EMBEDDING = "token_embedding.weight"
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,16 @@ class Trained:
 
 def load_trained(path: str, device: torch.device) -> Trained:
     """Open ``checkpoint=path``; raises CheckpointError where it is none, ConfigError where it names foreign code."""
-    checkpoint = find_checkpoint(Path(path))
+    checkpoint = find_checkpoint(Path(path), announce)
     folder = RunFolder.existing(run_of_checkpoint(checkpoint), "checkpoint")
-    config = OmegaConf.load(folder.config)
-    assert isinstance(config, DictConfig)
-    check_targets(config, admitted_packages(HydraConfig.get().overrides.task))
+    config = recorded_config(folder.config, admitted_packages(HydraConfig.get().overrides.task))
     tokenizer = load_tokenizer(folder.tokenizer) if folder.tokenizer.is_file() else None
-    model = build_model(config, vocab_size_of(checkpoint), device)
-    state = load_checkpoint(checkpoint, model)
-    return Trained(model, tokenizer, config, folder, state["step"])
+    shape = shape_of_weight(checkpoint, EMBEDDING)
+    if len(shape) != 2 or shape[1] != config.model.width:
+        raise CheckpointError(
+            f"{EMBEDDING} in {checkpoint} must be a matrix of model.width={config.model.width} columns. "
+            "Choose another checkpoint of the run."
+        )
+    model = build_model(config, shape[0], device)
+    state = run_state_from(load_checkpoint(checkpoint, model), checkpoint)
+    return Trained(model, tokenizer, config, folder, state.step)

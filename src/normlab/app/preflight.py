@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.announce import announce
+from normlab.app.auto_resume import with_found_run
 from normlab.app.data_checks import check_data
 from normlab.app.folders import claimed_folder
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import check_groups, check_single_values, group_options, parse_override
 from normlab.app.resolvers import UNNAMED_KEYS
-from normlab.app.resume import check_same_experiment
+from normlab.app.resume import AUTO, check_same_experiment
 from normlab.app.schema import check_schema
 from normlab.app.targets import admitted_packages, check_targets
 from normlab.app.unknown_keys import explain
@@ -46,6 +47,11 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         jobs = _jobs(overrides) if flags.multirun else [texts]
         notes: dict[str, None] = {}
         configs = [_checked(flags.config_name or "config", job, flags.cfg is not None, notes) for job in jobs]
+        found = None
+        if configs[0].get("resume") == AUTO and not flags.cfg:
+            found = with_found_run(arguments, configs[0], admitted_packages(texts))
+    if found is not None:
+        return check_command_line(found)
     for note in notes:
         announce(note)
     if flags.cfg:
@@ -100,6 +106,6 @@ def _checked(config_name: str, overrides: list[str], only_shown: bool, notes: di
     validate(config)
     if not only_shown and "checkpoint" not in config:
         notes.update(dict.fromkeys(check_data(config)))
-    if config.get("resume") is not None:
+    if config.get("resume") not in (None, AUTO):
         check_same_experiment(config, admitted)
     return config

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -48,6 +49,26 @@ def point_to(link: Path, target_name: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target_name)
     os.replace(temporary, link)
+
+
+def clear_leftovers(folder: Path, pattern: str) -> None:
+    """Remove what killed writers left beside the files and folders whose whole name matches ``pattern``.
+
+    An older folder that had stepped aside for one that never came takes its place again. Nobody may be writing.
+    """
+    if not folder.is_dir():
+        return
+    leftover = re.compile(rf"\.({pattern})\.(?:[a-z0-9_]{{8}}(\.old)?|new)")
+    for entry in sorted(folder.iterdir()):
+        found = leftover.fullmatch(entry.name)
+        if found is None:
+            continue
+        if found[2] is not None and not (folder / found[1]).exists():
+            os.replace(entry, folder / found[1])
+        elif entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _replace_folder(path: Path, new: Path) -> None:

@@ -1,6 +1,6 @@
 """The run folder: the one place that knows what its files are called and how they are read."""
 
-import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from normlab.core.errors import CheckpointError
-from normlab.core.files import write_whole
-from normlab.core.records import encode_json
+from normlab.core.files import clear_leftovers, write_whole
+from normlab.core.records import Outcome, encode_json
+from normlab.core.strict_json import parse_strict_json, read_strict_json
+
+LOCK = ".lock"
+RESULTS = (Outcome.COMPLETED, Outcome.DIVERGED, Outcome.NONFINITE)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def lock(self) -> Path:
+        """The file that the process which writes the folder holds a lock on."""
+        return self.path / LOCK
+
+    @property
     def figures(self) -> Path:
         """The folder of pictures."""
         return self.path / "figures"
@@ -79,17 +88,36 @@ class RunFolder:
 
         The working directory stays.
         """
-        if [entry.name for entry in self.path.iterdir()] != [".hydra"]:
+        if {entry.name for entry in self.path.iterdir()} - {LOCK} != {".hydra"}:
             return
         shutil.rmtree(self.path / ".hydra")
+        self.lock.unlink(missing_ok=True)
         for folder in (self.path, *list(self.path.parents)[:2]):
             if any(folder.iterdir()) or folder.samefile(Path.cwd()):
                 return
             folder.rmdir()
 
     def read_summary(self) -> dict[str, Any]:
-        """The summary, or an empty one where the run has not ended."""
-        return json.loads(self.summary.read_bytes()) if self.summary.is_file() else {}
+        """The summary, or an empty one where the run has not ended; raises CheckpointError for a damaged one."""
+        if not self.summary.is_file():
+            return {}
+        try:
+            summary = read_strict_json(self.summary)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.summary} is damaged: {error}. Delete it, then resume the run.") from None
+        if not isinstance(summary, dict):
+            raise CheckpointError(f"{self.summary} must hold a JSON object. Delete it, then resume the run.")
+        return summary
+
+    def result(self) -> Outcome | None:
+        """How the run ended, where it has a result; None where it goes on when it is resumed."""
+        outcome = self.read_summary().get("outcome")
+        return Outcome(outcome) if outcome in RESULTS else None
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process had begun to write; nobody may be writing."""
+        clear_leftovers(self.path, "|".join(map(re.escape, self._own_names())))
+        clear_leftovers(self.checkpoints, r"step_\d+|last|best|last_finite")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace the summary."""
@@ -100,12 +128,29 @@ class RunFolder:
         if not self.metrics.is_file():
             return
         with self.metrics.open("rb") as lines:  # a torn line may end within a character
-            for line in lines:
+            for number, line in enumerate(lines, start=1):
                 if line.endswith(b"\n"):
-                    yield json.loads(line)
+                    yield self._record_of(line, number)
 
     def forget_metrics_after(self, step: int) -> int:
         """Drop the records of later steps, which a resumed run takes again; return how many are left."""
         kept = [encode_json(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
         write_whole(self.metrics, "".join(kept))
         return len(kept)
+
+    def _record_of(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            record = parse_strict_json(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise CheckpointError(
+                f"Every line of {self.metrics} must be a JSON object with its step; line {number} is none. "
+                "Delete that line to go on without it."
+            )
+        return record
+
+    @classmethod
+    def _own_names(cls) -> list[str]:
+        folder = cls(Path())
+        return [str(getattr(folder, name)) for name, value in vars(cls).items() if isinstance(value, property)]

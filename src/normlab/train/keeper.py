@@ -1,67 +1,105 @@
-"""Which checkpoints of a run are kept: the links last, best and last_finite, and what they point to."""
+"""Which checkpoints of a run are kept, what the links last, best and last_finite point to, and the way back."""
 
 import shutil
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from normlab.core.errors import CheckpointError
 from normlab.core.files import point_to
-from normlab.train.checkpoint import MANIFEST, save_checkpoint
-
-LAST, BEST, LAST_FINITE = "last", "best", "last_finite"
+from normlab.core.records import Outcome
+from normlab.core.strict_json import read_strict_json
+from normlab.train.checkpoint import STATE, load_checkpoint, save_checkpoint
+from normlab.train.finite import are_finite
+from normlab.train.intact import BEST, LAST, LAST_FINITE, LINKS, checkpoints_by_step, target_of
+from normlab.train.saved_state import FOLDER_PREFIX, read_run_state
+from normlab.train.tensors import optimizer_tensors_of, weights_of
 
 
 class CheckpointKeeper:
-    """Saves checkpoints in one folder and deletes those that no link points to any more."""
+    """Saves checkpoints in one folder and deletes those that are needed no more. None that it saves is not finite.
 
-    def __init__(self, folder: Path, model: nn.Module, optimizer: optim.Optimizer):
+    Kept are those that a link points to; the one before the last, to fall back to; and, to go back ``reach_steps`` at
+    any time, the newest that is so old, with the oldest after it, which will be the next to be.
+    A checkpoint of an interruption is none that the same run without it would have: it is kept only while it is the
+    last, and never gone back to, so that the interruption changes nothing.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module, optimizer: optim.Optimizer, *, reach_steps: int = 0):
         self.folder = folder
         self.model = model
         self.optimizer = optimizer
+        self.reach_steps = reach_steps
 
-    def save(self, step: int, state: Mapping[str, Any], *, is_best: bool) -> None:
-        """Write step_N and move the links: ``last`` always, ``last_finite`` if all weights are, ``best`` if told."""
-        path = self.folder / f"step_{step}"
+    def save(self, step: int, state: Mapping[str, Any], *, is_best: bool) -> bool:
+        """Write step_N, then move the links: ``best`` if told, ``last_finite``, and at the end ``last``.
+
+        Returns False, with nothing written, where a weight or a part of the optimizer's state is not finite.
+        """
+        if not self._is_finite():
+            return False
+        path = self.folder / f"{FOLDER_PREFIX}{step}"
+        if not is_best and target_of(self.folder / BEST) == path:
+            (self.folder / BEST).unlink()  # another course of the run, before it went back
         save_checkpoint(path, self.model, self.optimizer, state)
-        point_to(self.folder / LAST, path.name)
-        if is_best:
-            point_to(self.folder / BEST, path.name)
-        if _is_finite(self.model):
-            point_to(self.folder / LAST_FINITE, path.name)
-        self._drop_unreferenced()
+        self._link(path, is_best)
+        self._drop_all_but(self._needed_at(step))
+        return True
 
-    def _drop_unreferenced(self) -> None:
-        kept = {(self.folder / link).resolve() for link in (LAST, BEST, LAST_FINITE)}
-        for path in self.folder.glob("step_*"):
-            if path.resolve() not in kept:
+    def resume_from(self, checkpoint: Path, *, is_best: bool) -> None:
+        """Make the links what they were when the checkpoint, one of this folder, had just been saved."""
+        self._link(self.folder / checkpoint.name, is_best)
+
+    def restore(self, before_step: int) -> dict[str, Any]:
+        """Fill weights and optimizer from the newest intact checkpoint of at most ``before_step``; return its state.
+
+        Later ones are dropped, but for the best. Raises CheckpointError, with nothing changed, where there is none.
+        """
+        for step, path in checkpoints_by_step(self.folder).items():
+            if step > before_step or _is_of_interruption(path):
+                continue
+            try:
+                read_run_state(path)
+                state = load_checkpoint(path, self.model, self.optimizer)
+            except CheckpointError:
+                continue
+            self._link(path, is_best=False)
+            self._drop_all_but({found for found in checkpoints_by_step(self.folder) if found <= step})
+            return state
+        raise CheckpointError(f"No intact checkpoint in {self.folder} is of step {before_step} or before.")
+
+    def _link(self, path: Path, is_best: bool) -> None:
+        for link in (*([BEST] if is_best else []), LAST_FINITE, LAST):
+            point_to(self.folder / link, path.name)
+
+    def _needed_at(self, step: int) -> set[int]:
+        regular = [found for found, path in checkpoints_by_step(self.folder).items() if not _is_of_interruption(path)]
+        regular = sorted(found for found in regular if found <= step)
+        far = [found for found in regular if found <= step - self.reach_steps][-1:]
+        next_far = [found for found in regular if far and found > far[0]][:1] if far else regular[:1]
+        return {step, *far, *next_far, *[found for found in regular if found < step][-1:]}
+
+    def _drop_all_but(self, steps: set[int]) -> None:
+        linked = [target_of(self.folder / link) for link in LINKS]
+        for step, path in checkpoints_by_step(self.folder).items():
+            if step not in steps and path not in linked:
                 shutil.rmtree(path)
 
-
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a path means: itself, or a run folder's last finite one."""
-    candidates = (path, path / "checkpoints" / LAST_FINITE)
-    for candidate in candidates:
-        if (candidate / MANIFEST).is_file():
-            return candidate.resolve()
-    if (path / "metrics.jsonl").is_file():
-        raise CheckpointError(
-            f"checkpoint must name a run that has saved one; '{path}' ended before its first, and a step that is not "
-            "finite never saves any. Take a run that lived longer, or type trainer.checkpoint_every=1 for the next."
-        )
-    raise CheckpointError(
-        f"checkpoint must name a run folder that has saved a checkpoint, or a checkpoint itself; got '{path}'. "
-        f"Type checkpoint=outputs/<date>/<time>, as printed at the end of a run."
-    )
+    def _is_finite(self) -> bool:
+        tensors = [*weights_of(self.model).values(), *optimizer_tensors_of(self.model, self.optimizer).values()]
+        return all(are_finite(list(group)) for _, group in groupby(sorted(tensors, key=_device), key=_device))
 
 
-def run_of_checkpoint(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint, as :func:`find_checkpoint` gave it, belongs to."""
-    return checkpoint.parent.parent
+def _device(tensor: Tensor) -> str:
+    return str(tensor.device)
 
 
-def _is_finite(model: nn.Module) -> bool:
-    return bool(torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all())
+def _is_of_interruption(path: Path) -> bool:
+    """True where the saved state says so; one that cannot be read is none."""
+    try:
+        return read_strict_json(path / STATE)["outcome"] == Outcome.INTERRUPTED
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -99,7 +99,8 @@ def _check_alike(name: str, tensor: Tensor, saved: Tensor, source: Path | str) -
         )
     if tensor.dtype != saved.dtype:
         raise CheckpointError(
-            f"{source} was written for another model: {shown_name(name)} is {saved.dtype} there and {tensor.dtype} here."
+            f"{source} was written for another model: {shown_name(name)} is {saved.dtype} there and "
+            f"{tensor.dtype} here."
         )
 
 

@@ -1,0 +1,46 @@
+"""One writer for a run folder: a second process that is pointed at it is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from normlab.core.errors import ConfigError
+from normlab.core.run_folder import RunFolder
+
+_held: dict[Path, FileLock] = {}
+
+
+def claim(folder: RunFolder) -> None:
+    """Make this process the folder's writer, until it ends or :func:`sole_writer` is left; again changes nothing.
+
+    The operating system frees the lock with the process that has it, however that ends. Raises ConfigError where
+    another process has it.
+    """
+    place = folder.path.resolve()
+    if place in _held:
+        return
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"A run folder must have one writer; another process is writing {folder.path}. "
+            "Wait until it has ended, or name another hydra.run.dir."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"A run folder must be writable; {folder.path} is not ({error.strerror or error}). Name another folder."
+        ) from None
+    _held[place] = lock
+
+
+@contextmanager
+def sole_writer(folder: RunFolder) -> Iterator[None]:
+    """While inside, no other process can write the folder; raises as :func:`claim`."""
+    claim(folder)
+    try:
+        yield
+    finally:
+        _held.pop(folder.path.resolve()).release()
