@@ -49,7 +49,8 @@ def test_it_is_made_anew_when_training_went_back_and_not_after_the_end(micro: La
     def with_one_return():
         for record in records:
             if record.step == 3:
-                back = Instability(step=3, outcome=Outcome.NONFINITE, action=Action.WENT_BACK, back_to=1)
+                lost = Outcome.NONFINITE
+                back = Instability(step=3, outcome=lost, what="", action=Action.WENT_BACK, back_to=1)
                 state.instabilities.append(back)
             yield record
 

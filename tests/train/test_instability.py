@@ -27,7 +27,7 @@ def trouble(step: int, outcome: Outcome = NONFINITE, has_damaged_weights: bool =
 
 
 def event(step: int, outcome: Outcome = NONFINITE, action: Action = Action.WENT_ON) -> Instability:
-    return Instability(step=step, outcome=outcome, action=action, back_to=None)
+    return Instability(step=step, outcome=outcome, what="", action=action, back_to=None)
 
 
 def test_stop_stops() -> None:

@@ -1,7 +1,6 @@
 """What a finished run says of itself: summary.json, and the closing line on the terminal."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,8 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
         "tokens": state.tokens,
         "seconds": state.seconds,
         "tokens_per_second": state.tokens / state.seconds if state.seconds > 0 else None,
+        "loss_spikes": [asdict(spike) for spike in state.spikes.recovered],
+        "instabilities": [asdict(event) for event in state.instabilities],
         "num_parameters": facts.num_parameters,
         "fingerprint": facts.fingerprint,
         "versions": versions(),
@@ -62,8 +63,7 @@ def closing_line(state: RunState, facts: RunFacts) -> str:
 def _what_happened(state: RunState, facts: RunFacts) -> str:
     after = f"after {state.step} steps ({state.seconds:.0f} s)"
     if state.outcome == Outcome.NONFINITE:
-        culprit = "gradient" if math.isfinite(state.final_train_loss or 0.0) else "training loss"
-        return f"the {culprit} was no finite number at step {state.step}"
+        return f"{state.instabilities[-1].what} at step {state.step}"
     if state.outcome in (Outcome.CRASHED, Outcome.OUT_OF_MEMORY):
         return f"{facts.error} {after}"
     if state.outcome == Outcome.INTERRUPTED:

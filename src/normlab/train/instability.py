@@ -19,10 +19,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Instability:
-    """One step that was not finite, or at which the loss was given up; where training went back to, if it did."""
+    """One step that was not finite, or at which the loss was given up; where training went back to, if it did.
+
+    ``what`` says in words what was wrong.
+    """
 
     step: int
     outcome: Outcome
+    what: str
     action: Action
     back_to: int | None = None
 

@@ -17,6 +17,8 @@ GoBack = Callable[[int], RunState | None]
 None where there is no such checkpoint; then nothing has changed.
 """
 
+LEFT = "the loss has left for good"
+
 
 class Stability:
     """Watches the steps of one run, and keeps what it sees in the run's state."""
@@ -61,15 +63,17 @@ class Stability:
             else:
                 back_to = before.step
                 state.remember_only(before)
-        state.instabilities.append(Instability(step=step, outcome=unstable, action=action, back_to=back_to))
-        return action, () if action == Action.STOPPED else (_sentence(step, result, unstable, back_to),)
+        what = LEFT if unstable == Outcome.DIVERGED else what_was_not_finite(result)
+        event = Instability(step=step, outcome=unstable, what=what, action=action, back_to=back_to)
+        state.instabilities.append(event)
+        return action, () if action == Action.STOPPED else (_sentence(event),)
 
 
-def _sentence(step: int, result: StepResult, unstable: Outcome, back_to: int | None) -> str:
-    what = "the loss has left for good" if unstable == Outcome.DIVERGED else what_was_not_finite(result)
-    if back_to is not None:
-        return f"{what}; training went back to the weights of step {back_to} and past the batches up to {step}"
-    return f"{what}; training goes on" + ("" if unstable == Outcome.DIVERGED else " without this step")
+def _sentence(event: Instability) -> str:
+    if event.back_to is not None:
+        back = f"training went back to the weights of step {event.back_to} and past the batches up to {event.step}"
+        return f"{event.what}; {back}"
+    return f"{event.what}; training goes on" + ("" if event.what == LEFT else " without this step")
 
 
 def what_was_not_finite(result: StepResult) -> str:
