@@ -1,5 +1,6 @@
 """Lines for the person who waits."""
 
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,3 +16,10 @@ def announce(line: str) -> None:
 def shown_path(path: Path) -> str:
     """A path as short as the working folder allows."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run; the names of a sweep's folders have an equals sign, which wants quotes."""
+    path = shown_path(folder)
+    is_plain = re.fullmatch(r"[\w./-]+", path) is not None
+    return f"python src/run.py resume={path}" if is_plain else f"python src/run.py \"resume='{path}'\""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from errno import ENODATA
 from mmap import mmap
+from typing import Any
 
 import numpy as np
 
@@ -15,18 +16,18 @@ def check_not_cut(tokens: TokenArray) -> None:
 
     One that was deleted, or replaced by another of its name, stays as it was for whoever has it mapped.
     """
-    for mapped in _memory_maps(tokens):
-        held: object = mapped.base
-        if isinstance(held, mmap) and held.size() < len(held):
-            raise OSError(ENODATA, "it was cut while in use", str(mapped.filename))
+    for mapped, name in _memory_maps(tokens):
+        if mapped.size() < len(mapped):
+            raise OSError(ENODATA, "it was cut while in use", name)
 
 
-def _memory_maps(tokens: TokenArray) -> Iterator[np.memmap]:
+def _memory_maps(tokens: TokenArray) -> Iterator[tuple[mmap, str]]:
+    """The maps that arrays are views of, with the names of their files."""
     if isinstance(tokens, JoinedTokens):
-        for array in tokens._arrays:
-            yield from _memory_maps(array)
-    array = tokens if isinstance(tokens, np.ndarray) else None
-    while array is not None:
-        if isinstance(array, np.memmap) and isinstance(array.base, mmap):
-            yield array
-        array = array.base if isinstance(array.base, np.ndarray) else None
+        for part in tokens._arrays:
+            yield from _memory_maps(part)
+    view: Any = tokens
+    while isinstance(view, np.ndarray):
+        if isinstance(view, np.memmap) and isinstance(view.base, mmap):
+            yield view.base, str(view.filename)
+        view = view.base
