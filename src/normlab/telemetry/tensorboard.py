@@ -19,11 +19,15 @@ RGBA = 4
 
 
 class TensorBoardSink(Sink):
-    """Writes a run's events under ``folder``; events of ``first_step`` and later from an earlier try are dropped."""
+    """Writes a run's events under ``folder``; events of ``first_step`` and later from an earlier try are dropped.
+
+    Text stands at the last step taken, the ending at the one after it: a run that goes on drops it too.
+    """
 
     def __init__(self, folder: Path, first_step: int):
-        self._events = EventFile(folder, purge_step=first_step if first_step > 1 else None)
+        self._events = EventFile(folder, purge_step=first_step if first_step > 1 else 0)
         self._has_layout = first_step > 1
+        self._next_step = first_step
         self._tokens, self._seconds = 0, 0.0
 
     def begin(self, chosen: HyperParameters) -> None:
@@ -45,6 +49,7 @@ class TensorBoardSink(Sink):
             speed = (record.tokens - self._tokens) / (record.seconds - self._seconds)
             scalars["throughput/tokens_per_second"] = speed
         self._tokens, self._seconds = record.tokens, record.seconds
+        self._next_step = record.step + 1
         self._add_scalars(scalars, record.step)
         if record.notes:
             self._events.add(text_summary("notes", "\n\n".join(record.notes)), record.step)
@@ -54,7 +59,7 @@ class TensorBoardSink(Sink):
 
     def text(self, tag: str, markdown: str) -> None:
         """Add text, which TensorBoard shows as Markdown."""
-        self._events.add(text_summary(tag, markdown))
+        self._events.add(text_summary(tag, markdown), self._next_step - 1)
 
     def image(self, tag: str, png: bytes, step: int) -> None:
         """Add a picture as it is; ``add_image`` would decode and compress it again."""
@@ -64,7 +69,7 @@ class TensorBoardSink(Sink):
 
     def end(self, ending: Ending) -> None:
         """Add the ending for the HParams page."""
-        self._add_scalars(ending.scalars(), ending.steps_survived)
+        self._add_scalars(ending.scalars(), self._next_step)
         self._events.add(ending_summary(ending))
 
     def close(self) -> None:
