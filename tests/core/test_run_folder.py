@@ -85,9 +85,10 @@ def test_results_are_outcomes_that_no_resuming_changes(folder: RunFolder) -> Non
 
 
 def test_what_killed_writers_left_goes_and_nothing_else(folder: RunFolder) -> None:
-    mine = [".gitkeep", ".vimrc.abcdefgh", "metrics.jsonl", "checkpoints/.notes.abcdefgh", ".lock", "checkpoints/step_2/x"]
+    mine = [".gitkeep", ".vimrc.abcdefgh", "metrics.jsonl", "checkpoints/.notes.abcdefgh", ".lock"]
     left = [".summary.json.ab_d3fgh", "checkpoints/.step_4.abcd1234/model.safetensors", "checkpoints/.last.new"]
     aside = ["checkpoints/.step_2.abcd1234.old/older", "checkpoints/.step_3.abcd1234.old/whole"]
+    mine.append("checkpoints/step_2/x")
     make_files(folder.path, *mine, *left, *aside)
     folder.clear_leftovers()
     assert files_under(folder.path) == sorted([*mine, "checkpoints/step_3/whole"])

@@ -21,6 +21,7 @@ NAMED_NUMBERS = ("NaN", "Infinity", "-Infinity")
 FINITE = ("seconds", "best_val_loss", "history.initial_loss", "history.average", "history.weight")
 NOT_NEGATIVE = ("seconds", "history.weight")
 LARGEST_INTEGER = 2**53
+LONGEST_TEXT = 1000
 
 
 def read_run_state(path: Path) -> RunState:
@@ -58,6 +59,9 @@ def _check(value: Any, annotation: Any, key: str, source: Path) -> None:
     elif annotation is int:
         is_count = type(value) is int and 0 <= value <= LARGEST_INTEGER
         _demand(is_count, key, "a whole number of at least 0", value, source)
+    elif annotation is str:
+        is_line = isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
+        _demand(is_line, key, "a line of text", value, source)
     elif annotation is float:
         _check_number(value, key, source)
     else:
