@@ -27,7 +27,7 @@ def outcome_of(tmp_path, shell_words: str) -> tuple[int, str, str]:
         ["bash", "-c", f'"$0" -c "$1" {shell_words}', sys.executable, WRITES],
         capture_output=True,
         text=True,
-        env={**os.environ, "REACHED": str(reached)},
+        env={**os.environ, "REACHED": str(reached), "PYTHONUNBUFFERED": ""},  # what is pending fails at exit
         timeout=60,
     )
     return done.returncode, done.stderr, reached.read_text() if reached.is_file() else ""

@@ -122,3 +122,14 @@ def test_a_line_that_does_not_fit_is_taken_back_and_the_error_names_the_file(tmp
 @pytest.mark.parametrize(("plain", "fence"), [("a\n  b", "```"), ("```\ncode\n```", "````"), ("`", "```")])
 def test_a_fence_is_longer_than_any_in_the_text(plain: str, fence: str) -> None:
     assert fenced(plain) == f"{fence}\n{plain}\n{fence}"
+
+
+def test_a_file_that_was_deleted_takes_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    growing = GrowingFile(path)
+    growing.append(b"first\n")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="No such file") as caught:
+        growing.append(b"second\n")
+    assert caught.value.filename == str(path)
+    growing.close()
