@@ -39,12 +39,17 @@ def load_trained(path: str, device: torch.device) -> Trained:
     folder = RunFolder.existing(run_of_checkpoint(checkpoint), "checkpoint")
     config = recorded_config(folder.config, admitted_packages(HydraConfig.get().overrides.task))
     tokenizer = load_tokenizer(folder.tokenizer) if folder.tokenizer.is_file() else None
+    model = build_model(config, vocab_size_in(checkpoint, config), device)
+    state = run_state_from(load_checkpoint(checkpoint, model), checkpoint)
+    return Trained(model, tokenizer, config, folder, state.step)
+
+
+def vocab_size_in(checkpoint: Path, config: DictConfig) -> int:
+    """How many tokens the saved model knows; raises CheckpointError where it is not of the configured width."""
     shape = shape_of_weight(checkpoint, EMBEDDING)
     if len(shape) != 2 or shape[1] != config.model.width:
         raise CheckpointError(
             f"{EMBEDDING} in {checkpoint} must be a matrix of model.width={config.model.width} columns. "
             "Choose another checkpoint of the run."
         )
-    model = build_model(config, shape[0], device)
-    state = run_state_from(load_checkpoint(checkpoint, model), checkpoint)
-    return Trained(model, tokenizer, config, folder, state.step)
+    return shape[0]

@@ -1,87 +1,104 @@
 """What is done when a run has died: its last steps are taken again, the fatal one under the autopsy's eyes."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from normlab.app.autopsies import Death, write_autopsy
 from normlab.app.build import Experiment, build_model, build_optimizer
+from normlab.app.bundle import replay, save_bundle
 from normlab.app.instruments import attach_instruments
-from normlab.autopsy.finding import FirstNonfinite
-from normlab.autopsy.replay import first_nonfinite
 from normlab.autopsy.settings import AutopsySettings
 from normlab.core.errors import CheckpointError
-from normlab.core.records import Outcome, StepRecord
+from normlab.core.files import write_whole
+from normlab.core.records import Outcome, StepRecord, encode_json
 from normlab.core.run_folder import RunFolder
+from normlab.telemetry.sinks import Sink
 from normlab.train.black_box import BlackBox, copy_run
 from normlab.train.checkpoint import load_checkpoint
 from normlab.train.finite import are_finite
 from normlab.train.hardware import autocast
 from normlab.train.instability import Action, Continue
+from normlab.train.intact import checkpoints_by_step
 from normlab.train.loop import training_records
+from normlab.train.saved_state import run_state_from
 from normlab.train.stability import Stability
 from normlab.train.state import RunState
 
 
-@dataclass(frozen=True)
-class Recomputed:
-    """The last steps of a run, taken again with every statistic read, and the first bad value of the fatal one.
+def examine_death(
+    config: DictConfig, experiment: Experiment, folder: RunFolder, state: RunState, black_box: BlackBox, logger: Sink
+) -> str:
+    """Find out why a run has died, write it into its folder, and return what is said of it.
 
-    ``largest_difference`` is that of the training losses before the fatal step from those that the run had.
-    """
-
-    from_step: int
-    records: list[StepRecord]
-    largest_difference: float
-    found: FirstNonfinite | None
-
-
-def recompute_death(
-    config: DictConfig, experiment: Experiment, folder: RunFolder, state: RunState, black_box: BlackBox
-) -> Recomputed:
-    """Take the last steps again, on a second model, which stands before the fatal step when that is examined.
-
-    Where the fatal step left the run's own weights alone, those are examined.
+    The last steps are taken again on a second model, which stands before the fatal step when that is examined. Where
+    the fatal step left the run's own weights alone, it is given those.
     """
     settings: AutopsySettings = instantiate(config.autopsy)
     model = build_model(config, experiment.model.vocab_size, experiment.device)
     again = replace(experiment, model=model, optimizer=build_optimizer(config, model))
+    is_fatal_step = state.outcome == Outcome.NONFINITE
     is_intact = are_finite(experiment.model.parameters())
+    then = deepcopy(state)
     if settings.recompute_steps > 0 or not is_intact:
         then = _start(again, folder, state, black_box, settings.recompute_steps)
-    elif state.outcome == Outcome.NONFINITE:
-        then = deepcopy(state)
+    elif is_fatal_step:
         then.step -= 1
-    else:
-        return Recomputed(state.step, [], 0.0, None)
     from_step = then.step
     records = _steps_again(again, config, then, last_step=state.step)
-    before = list(islice(records, state.step - 1 - from_step))
+    before = list(islice(records, max(state.step - 1 - from_step, 0)))
     found = None
-    if state.outcome == Outcome.NONFINITE:
+    if is_fatal_step:
         if is_intact:
             copy_run(experiment.model, experiment.optimizer, (model, again.optimizer))
-        found = find_first(again, config, state.step)
+        batch = again.batches.training(state.step)
+        found = replay(config, model, again.optimizer, batch, state.step)
+        if settings.keep_bundle:
+            save_bundle(folder, model, again.optimizer, then, batch)
+    last_records = [record.as_dict() for record in [*before, *records]]
+    write_whole(folder.recomputed_steps, "".join(f"{encode_json(record)}\n" for record in last_records))
+    death = Death(
+        outcome=state.outcome or Outcome.NONFINITE,
+        step=state.step,
+        what=state.instabilities[-1].what,
+        finding=found,
+        last_records=last_records,
+        replayed=_replayed_from(from_step, is_intact) if is_fatal_step else None,
+        statistics=_origin(from_step, _largest_difference(before, folder), bool(last_records)),
+    )
+    return write_autopsy(config, folder, build_model(config, model.vocab_size, experiment.device), death, logger)
+
+
+def _largest_difference(records: Iterable[StepRecord], folder: RunFolder) -> float:
+    """Between the losses of recomputed steps and those that the run had; infinite where one is NaN alone."""
     losses = {record["step"]: float(record["train_loss"]) for record in folder.read_metrics()}
-    differences = [abs(record.train_loss - losses[record.step]) for record in before]
-    return Recomputed(from_step, [*before, *records], max(differences, default=0.0), found)
+    return max((_distance(record.train_loss, losses[record.step]) for record in records), default=0.0)
 
 
-def find_first(experiment: Experiment, config: DictConfig, step: int) -> FirstNonfinite | None:
-    """The first non-finite value of a step that the experiment's model and optimizer stand before."""
-    batch = experiment.batches.training(step)
-    return first_nonfinite(
-        experiment.model,
-        experiment.optimizer,
-        experiment.loss,
-        batch.inputs_BT,
-        batch.targets_BT,
-        lr=experiment.schedule(step),
-        grad_clip=experiment.settings.grad_clip,
-        precision=autocast(experiment.device, experiment.settings.precision),
+def _distance(one: float, other: float) -> float:
+    if one == other or (math.isnan(one) and math.isnan(other)):
+        return 0.0
+    difference = abs(one - other)
+    return math.inf if math.isnan(difference) else difference
+
+
+def _replayed_from(from_step: int, is_intact: bool) -> str:
+    return "from the run's own weights and moments" if is_intact else f"from weights recomputed since step {from_step}"
+
+
+def _origin(from_step: int, difference: float, is_recomputed: bool) -> str:
+    if not is_recomputed:
+        return "what the run itself read"
+    agreement = (
+        "agree with the run's to the bit" if difference == 0 else f"differ from the run's by up to {difference:.2g}"
+    )
+    return (
+        f"the steps from {from_step + 1} on were taken again with all of them read; their losses {agreement} the run's"
     )
 
 
@@ -91,13 +108,13 @@ def _start(
     """Fill the second model from the copy in memory or from a checkpoint; return the state of then."""
     model, optimizer = again.model, again.optimizer
     valid_from = max((event.step for event in state.instabilities if event.action == Action.WENT_BACK), default=0)
-    checkpoints = {int(path.name.removeprefix("step_")): path for path in folder.checkpoints.glob("step_*")}
+    checkpoints = checkpoints_by_step(folder.checkpoints)
     steps = [step for step in (black_box.state.step, *checkpoints) if valid_from <= step < state.step]
     recent = [step for step in steps if state.step - step <= recompute_steps]
     chosen = min(recent) if recent else max(steps)
     if chosen != black_box.state.step:
         try:
-            return RunState.from_dict(load_checkpoint(checkpoints[chosen], model, optimizer))
+            return run_state_from(load_checkpoint(checkpoints[chosen], model, optimizer), checkpoints[chosen])
         except CheckpointError:
             pass
     return black_box.restore(model, optimizer)
@@ -123,9 +140,3 @@ def _steps_again(again: Experiment, config: DictConfig, state: RunState, last_st
     )
     all_of_it = replace(instantiate(config.telemetry), every=1, has_detail=True, sharpness_every=0)
     return attach_instruments(all_of_it, again, again.model, state, config.seed).observed(records, state.step + 1)
-
-
-def autopsied(config, experiment, folder, state, black_box, sinks) -> None:
-    """For now: what was found."""
-    found = recompute_death(config, experiment, folder, state, black_box)
-    sinks.text("autopsy", repr(found.found))

@@ -17,7 +17,7 @@ from normlab.telemetry.sinks import JsonLinesSink, Sink
 from normlab.train.state import RunState
 
 
-class Sinks:
+class Sinks(Sink):
     """Hands everything on to each of several sinks."""
 
     def __init__(self, sinks: list[Sink]):

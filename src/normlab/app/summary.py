@@ -21,6 +21,7 @@ class RunFacts:
     num_parameters: int | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    cause_of_death: str | None = None
 
     def learn(self, experiment: Experiment, cache: Path) -> None:
         """Take down what building the experiment has shown."""
@@ -55,9 +56,9 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def closing_line(state: RunState, facts: RunFacts) -> str:
-    """Outcome, validation loss, and how long it took."""
-    return f"{state.outcome}: {_what_happened(state, facts)}"
+def closing_text(state: RunState, facts: RunFacts) -> str:
+    """Outcome, validation loss, and how long it took; of a run that has died the short form of its autopsy."""
+    return facts.cause_of_death or f"{state.outcome}: {_what_happened(state, facts)}"
 
 
 def _what_happened(state: RunState, facts: RunFacts) -> str:

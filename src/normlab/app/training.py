@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.announce import announce
 from normlab.app.build import Experiment
-from normlab.app.deaths import autopsied
+from normlab.app.deaths import examine_death
 from normlab.app.instruments import attach_instruments
 from normlab.app.interrupts import StopRequest
 from normlab.app.sinks import open_sinks
@@ -20,6 +20,7 @@ from normlab.core.run_folder import RunFolder
 from normlab.core.seeding import derive_seed
 from normlab.data.prefetch import Prefetcher
 from normlab.model.sampling import Sampler, sample_text
+from normlab.telemetry.sinks import fenced
 from normlab.train.black_box import BlackBox
 from normlab.train.hardware import autocast, compiled
 from normlab.train.instability import OnInstability
@@ -36,10 +37,11 @@ Sample = Callable[[], str]
 
 def take_steps(
     experiment: Experiment, config: DictConfig, folder: RunFolder, state: RunState, stop: StopRequest, sample: Sample
-) -> None:
+) -> str | None:
     """Write the beginning of the run folder, a record and now and then a checkpoint for every step, and the end.
 
-    The end is a sample of text, and where the run has died its autopsy; an interrupted run has none yet.
+    The end is a sample of text, and where the run has died its autopsy, whose short form is returned; an interrupted
+    run has none yet.
     """
     resolved = _write_beginning(experiment, config, folder, state)
     keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer)
@@ -50,7 +52,7 @@ def take_steps(
     black_box = BlackBox(experiment.model, experiment.optimizer, state, every=config.autopsy.copy_every)
     records = black_box.observed(_observed_records(experiment, config, state, batches, policy, keeper))
     with batches, open_sinks(config, folder, experiment.settings.steps, state) as sinks:
-        sinks.text("config", resolved)
+        sinks.text("config", fenced(resolved))
         for record in records:
             sinks.record(record)
             if stop.signal_number is not None and state.outcome is None:
@@ -58,12 +60,17 @@ def take_steps(
             if _is_checkpoint_due(state, experiment.settings):
                 keeper.save(state.step, state.as_dict(), is_best=state.is_best(record.val_loss))
             if state.outcome == Outcome.INTERRUPTED:
-                return
+                return None
         text = sample()
         write_whole(folder.samples, text + "\n")
-        sinks.text("sample", text)
-        if state.outcome in (Outcome.NONFINITE, Outcome.DIVERGED):
-            autopsied(config, experiment, folder, state, black_box, sinks)
+        sinks.text("sample", fenced(text))
+        if state.outcome == Outcome.COMPLETED:
+            return None
+        try:
+            return examine_death(config, experiment, folder, state, black_box, sinks)
+        except Exception as error:  # the result stands, whatever becomes of its explanation
+            announce(f"note: the autopsy failed ({' '.join(f'{type(error).__name__}: {error}'.split())}).")
+            return None
 
 
 def _write_beginning(experiment: Experiment, config: DictConfig, folder: RunFolder, state: RunState) -> str:

@@ -72,6 +72,26 @@ class RunFolder:
         """The folder of pictures."""
         return self.path / "figures"
 
+    @property
+    def autopsy_json(self) -> Path:
+        """Why the run died, for programs."""
+        return self.path / "autopsy.json"
+
+    @property
+    def autopsy_markdown(self) -> Path:
+        """Why the run died, for people."""
+        return self.path / "autopsy.md"
+
+    @property
+    def bundle(self) -> Path:
+        """The folder of what the fatal step started from: a checkpoint, and the batch."""
+        return self.path / "autopsy"
+
+    @property
+    def recomputed_steps(self) -> Path:
+        """The records of the last steps, taken again with every statistic read."""
+        return self.path / "autopsy_steps.jsonl"
+
     @classmethod
     def existing(cls, path: str | Path, key: str) -> "RunFolder":
         """The run folder at ``path``, named by the configuration key ``key``; raises where there is none."""
@@ -125,12 +145,11 @@ class RunFolder:
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
         """The records of all steps in order; a last line that a killed process left incomplete is passed over."""
-        if not self.metrics.is_file():
-            return
-        with self.metrics.open("rb") as lines:  # a torn line may end within a character
-            for number, line in enumerate(lines, start=1):
-                if line.endswith(b"\n"):
-                    yield self._record_of(line, number)
+        yield from _records_in(self.metrics)
+
+    def read_recomputed_steps(self) -> Iterator[dict[str, Any]]:
+        """The records of the last steps before a death, where some were taken again."""
+        yield from _records_in(self.recomputed_steps)
 
     def forget_metrics_after(self, step: int) -> int:
         """Drop the records of later steps, which a resumed run takes again; return how many are left."""
@@ -138,19 +157,29 @@ class RunFolder:
         write_whole(self.metrics, "".join(kept))
         return len(kept)
 
-    def _record_of(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            record = parse_strict_json(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or type(record.get("step")) is not int:
-            raise CheckpointError(
-                f"Every line of {self.metrics} must be a JSON object with its step; line {number} is none. "
-                "Delete that line to go on without it."
-            )
-        return record
-
     @classmethod
     def _own_names(cls) -> list[str]:
         folder = cls(Path())
         return [str(getattr(folder, name)) for name, value in vars(cls).items() if isinstance(value, property)]
+
+
+def _records_in(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:  # a torn line may end within a character
+        for number, line in enumerate(lines, start=1):
+            if line.endswith(b"\n"):
+                yield _record_of(line, number, path)
+
+
+def _record_of(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        record = parse_strict_json(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        raise CheckpointError(
+            f"Every line of {path} must be a JSON object with its step; line {number} is none. "
+            "Delete that line to go on without it."
+        )
+    return record
