@@ -1,6 +1,7 @@
 """What is offered against a death: it addresses the mechanism, is not there yet, and can be typed."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from tests.autopsy.deaths import BARE, EXPONENTIAL, NAIVE, NORMED, finding, growth_of, setting, story
+from tests.autopsy.deaths import BARE, EXPONENTIAL, NORMED, finding, growth_of, setting, story
 
 from normlab.app.build import build_model
 from normlab.app.options import CONFIG_FOLDER
@@ -216,7 +217,7 @@ def test_without_a_finding_the_first_growth_decides(tag: str, first: str) -> Non
 def test_a_threshold_crossed_earlier_decides_but_not_one_that_was_so_at_the_start() -> None:
     late = (growth_of("update_ratio/key", began_at=50),)
     assert choices(None, story(growths=late), setting(architecture=NORMED))[0] == "model/norm@model.qk_norm=rmsnorm"
-    from_the_start = tuple(type(crossing)(**{**vars(crossing), "step": 1}) for crossing in story().crossings)
+    from_the_start = tuple(replace(crossing, step=1) for crossing in story().crossings)
     told = story(growths=late, crossings=from_the_start)
     assert choices(None, told, setting(architecture=NORMED))[0] == "optimizer.lr=0.01"
 
@@ -228,14 +229,15 @@ def test_a_gradient_that_grew_first_is_clipped_where_it_was_not() -> None:
 
 
 def test_what_is_chosen_already_is_not_offered() -> None:
-    everything = NORMED.__class__(
-        **{
-            **vars(NAIVE), "softmax_overflows": False, "clamp_limit": 30.0, "has_qk_norm": True,
-            "norm_slots": ["input"], "norm_sites": ["attention", "ffn", "final"],
-        }
-    )  # fmt: skip
+    everything = replace(NORMED, clamp_limit=30.0, has_qk_norm=True)
     assert choices(EXPONENTIAL, story(), setting(architecture=everything)) == ["optimizer.lr=0.01"]
     assert "optimizer.lr=0.01" not in choices(EXPONENTIAL, story(), setting("optimizer.lr=0.01", architecture=BARE))
+
+
+def test_enlarged_weights_come_before_bounds_on_what_they_make() -> None:
+    enlarged = replace(BARE, init_scale_factor=1e30, init_scale_roles=["ffn_down"])
+    overflow = finding(site="attention.attend", operation="aten.bmm", kind="product_overflow")
+    assert choices(overflow, story(end_step=1), setting(architecture=enlarged))[0] == "init/scale=unit"
 
 
 def test_another_kind_of_accident_gets_no_advice_but_what_grew() -> None:

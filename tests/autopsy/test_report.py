@@ -166,6 +166,10 @@ def test_elements_are_counted_and_placed() -> None:
     assert first_value(autopsy_of())[2] == (
         "29 of 524,288 values are affected: head 1, sequences 0 and 5, tokens 30 to 41."
     )
+    every = finding(
+        output=Contents("output", "float32", (2, 3), None, None, 6), elements=Elements(6, ((0, 0),), (0, 1))
+    )
+    assert first_value(autopsy_of(every))[2] == "All 6 values are affected."
     single = finding(output=Contents("output", "float32", (), None, None, 1), elements=Elements(1, ((),)))
     assert len(first_value(autopsy_of(single))) == 2, "a number has no places"
 
@@ -203,6 +207,8 @@ def test_what_falls_fast_or_at_once() -> None:
 def test_nothing_is_made_up_where_nothing_grew() -> None:
     quiet = story(growths=(), crossings=())
     assert "No statistic that was read had left its course" in terminal_text(autopsy_of(told=quiet))
+    from_the_start = story(growths=(), crossings=(replace(LARGE_LOGIT, step=1),))
+    assert "crossed" not in terminal_text(autopsy_of(told=from_the_start)), "it came before any update"
     assert "It was the first step" in terminal_text(autopsy_of(told=story(end_step=1, growths=(), crossings=())))
 
 
@@ -232,6 +238,13 @@ def test_the_markdown_report_is_whole() -> None:
     for block in text.split("\n\n"):
         rows = [line for line in block.splitlines() if line.startswith("|")]
         assert len({row.count("|") for row in rows}) <= 1, "every row of a table has the same cells"
+
+
+def test_a_long_table_is_cut() -> None:
+    growths = tuple(growth_of(f"attention_logit_max/layer_{layer}") for layer in range(15))
+    text = markdown_report(autopsy_of(told=story(growths=growths)), has_figure=False)
+    assert "| the largest attention logit | 11 |" in text and "| the largest attention logit | 12 |" not in text
+    assert "3 more that grew later are in autopsy.json." in text
 
 
 def test_the_markdown_report_leaves_out_what_there_is_not() -> None:
@@ -277,4 +290,4 @@ def test_places_and_numbers_in_words() -> None:
     assert numbers_in_words("tokens", (3, 4)) == "tokens 3 and 4"
     assert numbers_in_words("tokens", (3, 4, 5)) == "tokens 3 to 5"
     assert numbers_in_words("tokens", (1, 4, 6, 9, 12)) == "tokens 1, 4, 6, 9 and 1 more"
-    assert [number_in_words(value) for value in (3.4028e38, 0.12345, -7)] == ["3.4e38", "0.123", "-7"]
+    assert [number_in_words(value) for value in (3.4028e38, 0.12345, -7, -0.0)] == ["3.4e38", "0.123", "-7", "0"]

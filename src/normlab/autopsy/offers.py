@@ -60,10 +60,10 @@ SMALLER_BRANCHES: Offers = (
 BY_MECHANISM: Mapping[Mechanism, Offers] = {
     "softmax_overflow": (
         (STABLE_SOFTMAX, "removes the overflow, not the growth of the logits"),
-        *(HARD, SOFT, NORMED_QUERIES, *NORMED_ATTENTION),
+        *(AS_DRAWN, HARD, SOFT, NORMED_QUERIES, *NORMED_ATTENTION),
         (SMALL_FFN_WITHOUT_NORM, "starts with a smaller residual stream, so with smaller logits in later layers"),
     ),
-    "attention_logits": (NORMED_QUERIES, *NORMED_ATTENTION, SOFT, HARD),
+    "attention_logits": (AS_DRAWN, NORMED_QUERIES, *NORMED_ATTENTION, SOFT, HARD),
     "attention": (*SMALLER_BRANCHES, (SMALL_OUT, "starts both last projections smaller")),
     "feed_forward": (*SMALLER_BRANCHES, (SMALL_FFN, "starts the feed-forward's last projection smaller")),
     "stream": (

@@ -239,6 +239,8 @@ def _elements(finding: FirstNonfinite) -> str:
     number, total = finding.elements.number, math.prod(finding.output.shape)
     if total == 1:
         return ""
+    if number == total:
+        return f"All {total:,} values are affected."
     axes = axes_in_words(finding.elements)
     verb = "are" if number > 1 else "is"
     return f"{number:,} of {total:,} values {verb} affected{f': {axes}' if axes else ''}."

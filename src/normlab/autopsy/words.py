@@ -136,8 +136,8 @@ def _product_in_attention(finding: FirstNonfinite) -> str:
 
 
 def number_in_words(value: float) -> str:
-    """Three digits."""
-    return short_exponent(f"{value:.3g}")
+    """Three digits; no sign for zero."""
+    return short_exponent(f"{value + 0.0:.3g}")
 
 
 def numbers_in_words(name: str, numbers: Sequence[int]) -> str:
