@@ -9,6 +9,8 @@ from typing import Any
 
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 from normlab.core.run_folder import RunFolder
 
@@ -27,7 +29,11 @@ def differences(one: RunFolder, other: RunFolder) -> list[str]:
             found += _tensors(path, *pair)
         elif path.name == "state.json":
             found += _values(str(path), *(_without_time(json.loads(file.read_bytes())) for file in pair))
-        elif path.suffix in (".png", ".txt") or path.name in ("tokenizer.json", "overrides.yaml"):
+        elif path.suffix in (".png", ".txt", ".md", ".svg") or path.name in (
+            "tokenizer.json",
+            "overrides.yaml",
+            "autopsy.json",
+        ):
             found += [str(path)] * (pair[0].read_bytes() != pair[1].read_bytes())
     return sorted(found)
 
@@ -78,6 +84,14 @@ def scalars(run: RunFolder) -> dict[str, list[tuple[int, float | str]]]:
         for tag in accumulator.Tags()["scalars"]
         if not tag.startswith("throughput/")
     }
+
+
+def hparams_status(run: RunFolder) -> int:
+    """How the run ended, as TensorBoard's HParams page has it: it keeps the first that it is told."""
+    accumulator = PluginEventAccumulator(str(run.tensorboard))
+    accumulator.Reload()
+    content = accumulator.SummaryMetadata(metadata.SESSION_END_INFO_TAG).plugin_data.content
+    return metadata.parse_session_end_info_plugin_data(content).status
 
 
 def _tensors(name: Path, one: Path, other: Path) -> list[str]:

@@ -1,7 +1,5 @@
 """A run that is killed, anywhere and as often as you like, and resumed ends with the bytes of one that never was."""
 
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -13,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from safetensors.torch import load_file, save_file
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS  # type: ignore[attr-defined]  (made when imported)
+from tests.app.forgetting import forget_tensors, forget_value
 from tests.app.killing import ENTRY, SAID, AtCall, AtChange, Death, Runs
-from tests.app.run_differences import differences
+from tests.app.run_differences import differences, hparams_status
 
 from normlab.core.run_folder import RunFolder
 
@@ -38,13 +37,16 @@ STEPS, VALIDATION = "normlab.app.training", "normlab.train.evaluate.cross_entrop
 GRADIENT, UPDATE = "normlab.train.step.clip_gradients", "normlab.model.language_model.LanguageModel.after_update"
 SAVE_FILE = "normlab.train.checkpoint.save_file"
 """Of the weights; every second call is for the optimizer's state."""
+NOTE = "hydra.core.utils.OmegaConf.to_yaml"
+"""Between opening a file and writing it; the third is for the command line."""
 LINK = "normlab.train.keeper.point_to"
 LINE = "normlab.telemetry.growing_file.GrowingFile.append"
 """Of metrics.jsonl and of TensorBoard's events in turn, a few of which come before the first step."""
 
 CHAINS: dict[str, list[AtCall]] = {
     "at the start and in a step": [
-        AtCall(f"{STEPS}.write_whole"),  # with nothing to resume yet
+        AtCall(NOTE, nth=3),  # with nothing to resume yet
+        AtCall(f"{STEPS}.write_whole"),
         AtCall(f"{STEPS}.write_whole", moment="after"),
         AtCall(GRADIENT, nth=3),  # before there is a checkpoint
         AtCall(UPDATE, nth=6),
@@ -136,7 +138,8 @@ def next_command(folder: Path, arguments: Sequence[str]) -> list[str]:
     last = max((int(path.name.split(".")[3]) for path in events), default=0)
     while int(time.time()) <= last:
         time.sleep(0.02)
-    has_begun = RunFolder(folder / "run").config.is_file()
+    notes = folder / "run" / ".hydra" / "overrides.yaml"
+    has_begun = notes.is_file() and notes.stat().st_size > 0
     return ["resume=run"] if has_begun else [*arguments, "hydra.run.dir=run"]
 
 
@@ -201,6 +204,18 @@ def test_state_of_other_kinds_comes_back_too(arm: str, runs: Runs, laboratory: L
     assert differences(whole, live_through(runs, laboratory(), [AtCall(GRADIENT, nth=10)], arguments)) == []
 
 
+def test_a_run_that_had_not_noted_its_command_line_is_not_taken_for_another(runs: Runs, laboratory: Laboratory) -> None:
+    folder = laboratory()
+    assert runs.to_the_end(folder, *next_command(folder, SMALL), death=AtCall(NOTE, nth=3)) == KILLED
+    assert (folder / "run" / ".hydra" / "overrides.yaml").read_text() == ""
+    assert runs.to_the_end(folder, *SMALL, "resume=run") == 2
+
+
+def test_tensorboard_is_told_of_the_last_end_alone(runs: Runs, laboratory: Laboratory) -> None:
+    polite = AtCall(GRADIENT, number=signal.SIGTERM)
+    assert hparams_status(live_through(runs, laboratory(), [polite], [*SMALL, "trainer.steps=3"])) == STATUS_SUCCESS
+
+
 def test_a_run_that_diverged_keeps_its_ending(runs: Runs, laboratory: Laboratory) -> None:
     arguments = [*SMALL, *DIVERGING]
     whole = live_through(runs, laboratory(), [], arguments)
@@ -216,40 +231,6 @@ def test_asked_politely_it_ends_with_the_same_bytes_too(runs: Runs, laboratory: 
 
 
 # What must be noticed: each takes one piece away from the checkpoint at step 8.
-
-
-def forget_tensors(name: str, ending: str, value: float | None) -> Callable[[Path], None]:
-    """All tensors of a file whose names end so become a number, or are gone."""
-
-    def forget(checkpoint: Path) -> None:
-        tensors = load_file(checkpoint / name)
-        chosen = [key for key in tensors if key.endswith(ending)]
-        assert chosen
-        for key in chosen:
-            if value is None:
-                del tensors[key]
-            else:
-                tensors[key].fill_(value)
-        save_file(tensors, checkpoint / name)
-
-    return forget
-
-
-def forget_value(key: str, value: Any) -> Callable[[Path], None]:
-    """One value of state.json, at a dotted key."""
-
-    def forget(checkpoint: Path) -> None:
-        state = json.loads((checkpoint / "state.json").read_bytes())
-        *groups, name = key.split(".")
-        place = state
-        for group in groups:
-            place = place[group]
-        assert place[name] != value
-        place[name] = value
-        (checkpoint / "state.json").write_text(json.dumps(state))
-
-    return forget
-
 
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 FORGOTTEN = {
@@ -281,12 +262,6 @@ def test_a_piece_of_state_that_is_lost_is_noticed(
     checkpoint = (folder / "run" / "checkpoints" / "last").resolve()
     assert checkpoint.name == "step_8"
     forget(checkpoint)
-    manifest = json.loads((checkpoint / "manifest.json").read_bytes())
-    manifest["sha256"] = {
-        name: hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() for name in manifest["sha256"]
-    }
-    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-
     let_it_end(runs, folder, SMALL)
     assert any(told in line for line in differences(whole.run, RunFolder(folder / "run")))
 
