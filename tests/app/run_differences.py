@@ -16,6 +16,8 @@ from normlab.core.run_folder import RunFolder
 
 WALL_CLOCK = ("seconds", "tokens_per_second", "git_commit")
 """What may differ in a summary; the checkout may be committed to while a test runs."""
+SAME_SUFFIXES = (".png", ".svg", ".txt", ".md")
+SAME_NAMES = ("tokenizer.json", "overrides.yaml", "autopsy.json")
 SECONDS = re.compile(rb'"seconds": [^,}]+')
 
 
