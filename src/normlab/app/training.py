@@ -13,6 +13,8 @@ from normlab.app.deaths import examine_death
 from normlab.app.instruments import attach_instruments
 from normlab.app.interrupts import StopRequest
 from normlab.app.sinks import open_sinks
+from normlab.autopsy.early_warning import EarlyWarning
+from normlab.autopsy.limits import limits_of
 from normlab.core.errors import CheckpointError
 from normlab.core.files import write_whole
 from normlab.core.records import Outcome, StepRecord
@@ -50,7 +52,11 @@ def take_steps(
         keeper.save(0, state.as_dict(), is_best=False)
     batches = Prefetcher(experiment.batches.training, first_step=state.step + 1, depth=PREFETCH_DEPTH)
     black_box = BlackBox(experiment.model, experiment.optimizer, state, every=config.autopsy.copy_every)
-    records = black_box.observed(_observed_records(experiment, config, state, batches, policy, keeper))
+    warning = EarlyWarning(limits_of(experiment.model))
+    for past in folder.read_metrics():
+        warning.remember(past)
+    records = warning.observed(_observed_records(experiment, config, state, batches, policy, keeper))
+    records = black_box.observed(records)
     with batches, open_sinks(config, folder, experiment.settings.steps, state) as sinks:
         sinks.text("config", fenced(resolved))
         for record in records:

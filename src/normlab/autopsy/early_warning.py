@@ -6,8 +6,8 @@ attention logits, low entropy, a large gradient norm) are none: runs live on bey
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,12 @@ class EarlyWarning:
     def __init__(self, limits: Callable[[str], float | None]):
         self._limits = limits
         self._watched: dict[str, _Watched | None] = {}
+
+    def observed(self, records: Iterator[StepRecord]) -> Iterator[StepRecord]:
+        """The records, with what each brings into sight among its notes."""
+        for record in records:
+            notes = tuple(str(forecast) for forecast in self.observe(record))
+            yield replace(record, notes=record.notes + notes)
 
     def observe(self, record: StepRecord) -> list[Forecast]:
         """What the record of a step brings into sight."""
