@@ -60,6 +60,7 @@ def test_growth_through_a_whole_short_run_is_told_from_near_its_beginning() -> N
         pytest.param(np.full(50, 1e38), id="constant, huge"),
         pytest.param(1.0 + np.arange(50), id="linear"),
         pytest.param(100 * noisy(np.ones(50), 0.5), id="noise"),
+        pytest.param([*(100 * noisy(np.ones(50), 0.8)), 500.0], id="noise that ends high"),
         pytest.param(np.where(np.arange(50) == 30, 1e5, 100.0), id="a spike that recovered"),
         pytest.param(np.where(np.abs(np.arange(50) - 35) < 12, 1e5, 1000.0), id="a hill"),
         pytest.param(np.concatenate([np.full(50, 1.0), exponential(1.0, 2.0, 30), [1e3]]), id="half of it lost again"),
@@ -161,6 +162,7 @@ def test_relative_thresholds_start_from_the_baseline() -> None:
     values = np.concatenate([noisy(np.full(40, 2.0), 0.05), [5.0, 10.0, 19.0, 30.0, 60.0]])
     assert [step for _, step in crossings("grad_norm", values, STABLE)] == [44]
     assert crossings("grad_norm", 1e-6 * values, STABLE) == []
+    assert crossings("grad_norm", 0.025 * values, STABLE) == [(1.0, 45)]  # what is up to 1 is healthy
 
 
 @pytest.mark.parametrize(
@@ -170,6 +172,7 @@ def test_relative_thresholds_start_from_the_baseline() -> None:
         ([math.nan], None),
         ([9.0], 61),
         ([9.0, 3.0], None),
+        ([3.25], None),
         ([4.5, 9.0, 1e9, math.inf, math.nan], 61),
     ],
 )

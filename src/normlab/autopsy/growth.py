@@ -31,11 +31,9 @@ class Criteria:
     steadiness: float
 
 
-def usable(series: Series, last_step: int | None = None) -> Series:
-    """The finite readings above zero, up to a step: what has a logarithm."""
+def usable(series: Series) -> Series:
+    """The finite readings above zero: what has a logarithm."""
     is_usable = np.isfinite(series.values) & (series.values > 0)
-    if last_step is not None:
-        is_usable &= series.steps <= last_step
     return Series(series.steps[is_usable], series.values[is_usable])
 
 
