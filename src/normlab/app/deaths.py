@@ -94,12 +94,8 @@ def _replayed_from(from_step: int, is_intact: bool) -> str:
 def _origin(from_step: int, difference: float, is_recomputed: bool) -> str:
     if not is_recomputed:
         return "what the run itself read"
-    agreement = (
-        "agree with the run's to the bit" if difference == 0 else f"differ from the run's by up to {difference:.2g}"
-    )
-    return (
-        f"the steps from {from_step + 1} on were taken again with all of them read; their losses {agreement} the run's"
-    )
+    agreement = "are the run's to the bit" if difference == 0 else f"differ from the run's by up to {difference:.2g}"
+    return f"the steps from {from_step + 1} on were taken again with all of them read; their losses {agreement}"
 
 
 def _start(

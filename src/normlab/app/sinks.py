@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from normlab.app.dispensable import Dispensable
 from normlab.app.hyper_parameters import hyper_parameters
 from normlab.core.records import Outcome, StepRecord
-from normlab.core.run_folder import RunFolder
+from normlab.core.run_folder import RESULTS, RunFolder
 from normlab.telemetry.console import ConsoleSink
 from normlab.telemetry.figures import FigureSink
 from normlab.telemetry.hyper_parameters import Ending, HyperParameters, ending_of
@@ -73,9 +73,10 @@ def open_sinks(config: DictConfig, folder: RunFolder, total_steps: int, state: R
         sinks.begin(hyper_parameters(config))
         yield sinks
     finally:
-        losses = (state.final_val_loss, state.final_train_loss)
-        is_completed = state.outcome == Outcome.COMPLETED
-        sinks.end(ending_of(is_completed, state.step, losses, state.history.initial_loss))
+        if state.outcome in RESULTS:  # TensorBoard keeps the first ending that it is told
+            losses = (state.final_val_loss, state.final_train_loss)
+            is_completed = state.outcome == Outcome.COMPLETED
+            sinks.end(ending_of(is_completed, state.step, losses, state.history.initial_loss))
         sinks.close()
 
 

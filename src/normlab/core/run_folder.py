@@ -138,6 +138,8 @@ class RunFolder:
         """Remove what a killed process had begun to write; nobody may be writing."""
         clear_leftovers(self.path, "|".join(map(re.escape, self._own_names())))
         clear_leftovers(self.checkpoints, r"step_\d+|last|best|last_finite")
+        for folder in (self.figures, self.bundle):
+            clear_leftovers(folder, r".+")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace the summary."""

@@ -24,9 +24,10 @@ class FigureSink(Sink):
         self._logger = logger
         self._outcome = outcome
         self._history = LayerHistory()
+        self._last_step = 0
         for record in past:
             self._history.add(record["step"], record)
-        self._last_step = 0
+            self._last_step = record["step"]
         self._drawn: tuple[int, Fatality | None] = (self._history.num_readings, None)
 
     def record(self, record: StepRecord) -> None:
