@@ -156,9 +156,7 @@ def test_a_file_that_is_altered_cut_or_missing_is_refused_by_name(micro: Languag
     assert read_state(saved) == STATE
 
 
-@pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "{}", '{"format": 1}', "\xff", "null"]
-)
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"format": 1}', "\xff", "null"])
 def test_a_folder_without_a_readable_manifest_is_no_checkpoint(saved: Path, content: str | None) -> None:
     (saved / "manifest.json").unlink()
     if content is not None:

@@ -41,8 +41,9 @@ def check_same_experiment(config: DictConfig, admitted: Sequence[str]) -> None:
     The recorded one may name no more code than the ``admitted`` packages, like any other. A run that ended before it
     recorded one has taken no step that could differ.
     """
-    path = _begun(config.resume).config
-    if not path.is_file():
+    folder = _begun(config.resume)
+    path = folder.config
+    if not path.is_file() and not folder.metrics.is_file():
         return
     loaded = recorded_config(path, admitted)
     try:
