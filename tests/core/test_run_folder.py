@@ -30,7 +30,7 @@ def files_under(root: Path) -> list[str]:
 def test_all_that_a_run_writes_lies_within_its_folder(folder: RunFolder) -> None:
     names = [name for name, value in vars(RunFolder).items() if isinstance(value, property)]
     paths = [getattr(folder, name) for name in names]
-    assert len(set(paths)) == len(paths) == 10
+    assert len(set(paths)) == len(paths) == 14
     assert all(path.parent == folder.path for path in paths)
 
 
