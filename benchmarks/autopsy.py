@@ -83,11 +83,13 @@ def main() -> None:
         print(f"{name:<22}{1000 * median:>9.2f}{quartiles:>20}{every:>8}{median / (every * per_step):>18.3%}")
     total = sum(statistics.median(seconds[name]) / every for name, (_, every) in parts.items()) / per_step - 1
     print(f"{'all but the step':<22}{'':>37}{total:>18.3%}")
-    copied = sum(tensor.nbytes for tensors in (box._tensors, box._optimizer_state) for tensor in tensors.values())
+    copied = [*box._tensors.values(), *box._optimizer_state.values()]
     own = [*weights_of(model).values(), *optimizer_tensors_of(model, optimizer).values()]
-    print(
-        f"the copy takes {copied / 1e6:.1f} MB, weights and optimizer state {sum(t.nbytes for t in own) / 1e6:.1f} MB"
-    )
+    print(f"the copy takes {_megabytes(copied):.1f} MB, weights and optimizer state {_megabytes(own):.1f} MB")
+
+
+def _megabytes(tensors: Iterable[torch.Tensor]) -> float:
+    return sum(tensor.nbytes for tensor in tensors) / 1e6
 
 
 def _record(model: torch.nn.Module, batch: Batch) -> StepRecord:
