@@ -34,6 +34,7 @@ def autopsy_of(
     return Autopsy(
         outcome=outcome,
         step=told.end_step,
+        what="the gradient norm is nan",
         overrides=own,
         finding=found,
         story=told,
@@ -46,7 +47,7 @@ def autopsy_of(
 def test_the_terminal_text_tells_all_in_ten_lines() -> None:
     text = terminal_text(autopsy_of())
     assert text.splitlines() == [
-        "nonfinite at step 60: a NaN or an infinity ended the run.",
+        "nonfinite at step 60: the gradient norm is nan.",
         "The first non-finite value arose in the forward pass: the exponential in the attention softmax of",
         "layer 3 overflowed float32, as exp(x) does above x = 88.7. Its input ran from -141 to 137. 29 of",
         "524,288 values are affected: head 1, sequences 0 and 5, tokens 30 to 41.",

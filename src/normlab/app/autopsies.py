@@ -17,6 +17,7 @@ from normlab.autopsy.offers import NUMBERS
 from normlab.autopsy.report import markdown_report
 from normlab.autopsy.tell import tell
 from normlab.autopsy.terminal import terminal_text
+from normlab.core.errors import CheckpointError, UserError
 from normlab.core.files import write_whole
 from normlab.core.records import Outcome, encode_json
 from normlab.core.run_folder import RunFolder
@@ -46,9 +47,18 @@ class Death:
 def write_autopsy(config: DictConfig, folder: RunFolder, model: LanguageModel, death: Death, logger: Sink) -> str:
     """Tell the story, write autopsy.json, autopsy.md and the figure, hand them to the logger; return ten lines.
 
-    ``model`` is the run's, as it was drawn.
+    ``model`` is the run's, as it was drawn. Raises CheckpointError, with nothing written, for records of a run that
+    hold something else than numbers.
     """
-    history = history_from([*folder.read_metrics(), *death.last_records])
+    try:
+        history = history_from([*folder.read_metrics(), *death.last_records])
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise CheckpointError(
+            f"{folder.metrics} and {folder.recomputed_steps} must hold numbers alone, beside notes; one of them does "
+            f"not ({error}). Start the run again."
+        ) from None
     story = tell(history, death.step, limits_of(model))
     numbers = {key: OmegaConf.select(config, key, default=None) for key in NUMBERS}
     overrides = overrides_of(folder)
@@ -56,6 +66,7 @@ def write_autopsy(config: DictConfig, folder: RunFolder, model: LanguageModel, d
     autopsy = Autopsy(
         outcome=death.outcome,
         step=death.step,
+        what=death.what,
         overrides=overrides,
         finding=death.finding,
         story=story,

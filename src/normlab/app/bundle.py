@@ -38,20 +38,28 @@ def save_bundle(folder: RunFolder, model: nn.Module, optimizer: optim.Optimizer,
     write_whole(folder.bundle / BATCH, save(tokens))
 
 
-def load_bundle(folder: RunFolder, model: nn.Module, optimizer: optim.Optimizer, device: torch.device) -> Batch:
-    """Fill model and optimizer as before the fatal step, and return its batch, on the device."""
+def load_bundle(folder: RunFolder, config: DictConfig, model: nn.Module, optimizer: optim.Optimizer) -> Batch:
+    """Fill model and optimizer as before the fatal step, and return its batch, where the model is.
+
+    Raises CheckpointError for a bundle that is damaged, or that the configured run cannot have left.
+    """
     path = checkpoint_in(folder)
     run_state_from(load_checkpoint(path, model, optimizer), path)
     try:
         tokens = load_file(folder.bundle / BATCH)
-        batch = Batch(tokens[INPUTS].to(device), tokens[TARGETS].to(device))
+        inputs_BT, targets_BT = tokens[INPUTS], tokens[TARGETS]
     except (OSError, SafetensorError, KeyError):
         raise CheckpointError(
-            f"{folder.bundle / BATCH} is missing or damaged, so the fatal step cannot be replayed. Run it again."
+            f"{folder.bundle / BATCH} is missing or damaged, so the fatal step cannot be replayed. Start the run again."
         ) from None
-    if batch.inputs_BT.dtype != torch.int64 or batch.inputs_BT.shape != batch.targets_BT.shape:
-        raise CheckpointError(f"{folder.bundle / BATCH} must hold two arrays of token ids. Run it again.")
-    return batch
+    shape = (config.trainer.batch_size, config.model.context_length)
+    if any(ids.dtype != torch.int64 or tuple(ids.shape) != shape for ids in (inputs_BT, targets_BT)):
+        raise CheckpointError(
+            f"{folder.bundle / BATCH} must hold two arrays of {shape[0]} rows of {shape[1]} token ids; it does not. "
+            "Start the run again."
+        )
+    device = next(model.parameters()).device
+    return Batch(inputs_BT.to(device), targets_BT.to(device))
 
 
 def replay(
@@ -68,3 +76,8 @@ def replay(
         grad_clip=config.trainer.grad_clip,
         precision=autocast(batch.inputs_BT.device, config.trainer.precision),
     )
+
+
+def replayed_from(origin: str, config: DictConfig) -> str:
+    """From what a step was replayed, in words; whether it was so as the run took it."""
+    return f"{origin}, without torch.compile" if config.trainer.compile else origin

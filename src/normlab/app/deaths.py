@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from normlab.app.autopsies import Death, write_autopsy
 from normlab.app.build import Experiment, build_model, build_optimizer
-from normlab.app.bundle import replay, save_bundle
+from normlab.app.bundle import replay, replayed_from, save_bundle
 from normlab.app.instruments import attach_instruments
 from normlab.autopsy.settings import AutopsySettings
 from normlab.core.errors import CheckpointError
@@ -68,7 +68,7 @@ def examine_death(
         what=state.instabilities[-1].what,
         finding=found,
         last_records=last_records,
-        replayed=_replayed_from(from_step, is_intact) if is_fatal_step else None,
+        replayed=replayed_from(_origin_of_weights(from_step, is_intact), config) if is_fatal_step else None,
         statistics=_origin(from_step, _largest_difference(before, folder), bool(last_records)),
     )
     return write_autopsy(config, folder, build_model(config, model.vocab_size, experiment.device), death, logger)
@@ -87,7 +87,7 @@ def _distance(one: float, other: float) -> float:
     return math.inf if math.isnan(difference) else difference
 
 
-def _replayed_from(from_step: int, is_intact: bool) -> str:
+def _origin_of_weights(from_step: int, is_intact: bool) -> str:
     return "from the run's own weights and moments" if is_intact else f"from weights recomputed since step {from_step}"
 
 

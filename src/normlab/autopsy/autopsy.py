@@ -14,12 +14,14 @@ from normlab.core.records import Outcome
 class Autopsy:
     """How a run ended and at which step, the first non-finite value, the story before it, and what to try.
 
+    ``what`` says what the run itself saw of its end, as "the gradient norm is nan".
     ``finding`` is None for a run that diverged, and where the replayed step stayed finite. ``replayed`` says what was
     replayed and from what, None where no replay was made; ``statistics`` where those of the last steps came from.
     """
 
     outcome: Outcome
     step: int
+    what: str
     overrides: Sequence[str]
     finding: FirstNonfinite | None
     story: Story

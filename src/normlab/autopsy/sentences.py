@@ -10,6 +10,7 @@ from normlab.autopsy.finding import Contents, Elements, FirstNonfinite
 from normlab.autopsy.statistic_words import statistic_of
 from normlab.autopsy.story import Crossing, Growth, Story
 from normlab.autopsy.words import (
+    ARGUMENTS,
     TENSORS,
     in_layer,
     number_in_words,
@@ -30,6 +31,7 @@ STATISTICS_AT = {
     "head": ("activation_absmax/logits", "activation_rms/logits"),
 }
 """What is read at or near the sites of a finding, by how these begin."""
+MOST_RANGES = 3
 TOO_FAST_TO_DOUBLE = 1.0
 """Steps, within which a growth is told as a factor a step."""
 
@@ -37,7 +39,7 @@ TOO_FAST_TO_DOUBLE = 1.0
 def ending(autopsy: Autopsy) -> str:
     """How the run ended."""
     if autopsy.outcome is Outcome.NONFINITE:
-        return f"nonfinite at step {autopsy.step:,}: a NaN or an infinity ended the run."
+        return f"nonfinite at step {autopsy.step:,}: {autopsy.what}."
     return f"{autopsy.outcome} at step {autopsy.step:,}: the loss was finite, but had left its course for good."
 
 
@@ -50,7 +52,7 @@ def first_value(autopsy: Autopsy) -> list[str]:
         return []
     if autopsy.replayed is None:
         return ["The step was not replayed, so the first non-finite value is not known."]
-    return ["Replayed, the step stayed finite: the first non-finite value is not known."]
+    return [f"Replayed {autopsy.replayed}, the step stayed finite: the first non-finite value is not known."]
 
 
 def story_before(autopsy: Autopsy) -> list[str]:
@@ -206,11 +208,19 @@ def _largest(dtype: str) -> float:
 
 
 def _inputs(finding: FirstNonfinite) -> str:
-    """The ranges that the operation's inputs had."""
-    ranges = [said for contents in finding.inputs if (said := _range(contents))]
-    if not ranges:
+    """The ranges that the operation's inputs had; of many a few, those with a name and the largest."""
+    if finding.kind == "bad_input":
         return _range_of_bad(finding)
-    return f"Its input{'s' if len(ranges) > 1 else ''} ran {', and '.join(ranges)}."
+    with_range = [contents for contents in finding.inputs if _range(contents)]
+    shown = sorted(with_range, key=_prominence, reverse=True)[:MOST_RANGES]
+    ranges = ", and ".join(_range(contents) for contents in with_range if contents in shown)
+    if len(with_range) > MOST_RANGES:
+        return f"Of its {len(with_range)} inputs {MOST_RANGES} ran {ranges}."
+    return f"Its input{'s' if len(shown) > 1 else ''} ran {ranges}." if shown else ""
+
+
+def _prominence(contents: Contents) -> tuple[bool, float]:
+    return contents_name(contents) is not None, max(abs(contents.smallest or 0.0), abs(contents.largest or 0.0))
 
 
 def _range(contents: Contents) -> str:
@@ -222,9 +232,10 @@ def _range(contents: Contents) -> str:
 
 
 def contents_name(contents: Contents) -> str | None:
-    """What a tensor is, None where it has but the name of an argument."""
-    if contents.name in TENSORS:
-        return TENSORS[contents.name]
+    """What a tensor is, None where it has but the name of an argument that says nothing."""
+    named = TENSORS.get(contents.name, ARGUMENTS.get(contents.name))
+    if named is not None:
+        return named
     return contents.name if "." in contents.name or " " in contents.name else None
 
 

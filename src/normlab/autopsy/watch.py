@@ -22,6 +22,9 @@ from normlab.autopsy.places import Places
 UNINITIALISED = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
 """Operations that give memory as it is, whatever it holds."""
 
+GRADIENTS = frozenset({"grad", "grad_out", "grad_out_", "grad_output"})
+"""What operations of the way back call the gradient that they take."""
+
 OVERFLOWS = frozenset({"exp_overflow", "product_overflow", "sum_overflow"})
 
 Named = list[tuple[str, Tensor]]
@@ -35,7 +38,8 @@ class Watch(TorchDispatchMode):
         self.found: FirstNonfinite | None = None
         self._places = places
         self._sizes = sizes
-        self._name_of_weight = name_of_weight
+        self._name_of_weight = dict(name_of_weight)
+        self._copies_of_weights: list[Tensor] = []  # kept, so that nothing else comes to lie where they do
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -47,6 +51,9 @@ class Watch(TorchDispatchMode):
         inputs = list(_inputs_before(func, args, kwargs))
         output = func(*args, **kwargs)
         self._places.remember_node()
+        if name == "_to_copy" and (weight := self._name_of_weight.get(args[0].data_ptr())) is not None:
+            self._name_of_weight[output.data_ptr()] = weight
+            self._copies_of_weights.append(output)
         may_be_infinite = any(_is_infinite_number(value) for value in tree_leaves((args, kwargs)))
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
@@ -69,10 +76,14 @@ class Watch(TorchDispatchMode):
             operation=f"aten.{name}",
             kind=kind,
             limit_dtype=name_of(output.dtype) if has_overflown else None,
-            inputs=tuple(contents_of(self._name_of_weight.get(x.data_ptr(), label), x) for label, x in inputs),
+            inputs=tuple(contents_of(self._name_of(label, x), x) for label, x in inputs),
             output=contents_of("output", output),
             elements=located(is_new, self._sizes),
         )
+
+    def _name_of(self, argument: str, tensor: Tensor) -> str:
+        weight = self._name_of_weight.get(tensor.data_ptr())
+        return weight or ("gradient" if argument in GRADIENTS else argument)
 
 
 def _inputs_before(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -54,6 +54,14 @@ TENSORS = {
     "momentum_buffer": "the momentum",
     "gradient": "the gradient",
 }
+ARGUMENTS = {
+    "query": "the queries",
+    "key": "the keys",
+    "value": "the values",
+    "out": "what it gave",
+    "logsumexp": "the logarithms of its sums",
+}
+"""What operations of ATen call what they take, where that says what it is."""
 MATRIX_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "dot", "vdot", "matmul", "linear")
 OPERATIONS = {
     **dict.fromkeys(("exp", "exp2", "expm1"), "the exponential"),
