@@ -24,6 +24,7 @@ from normlab.train import checkpoint
 from normlab.train.checkpoint import load_checkpoint, save_checkpoint, shape_of_weight, verify_checkpoint
 from normlab.train.saved_state import read_run_state
 from normlab.train.state import RunState
+from normlab.train.tensors import fill_model
 
 CONTENT = ("model.safetensors", "optimizer.safetensors", "state.json")
 NUM_MUTATIONS = 120
@@ -272,6 +273,12 @@ def test_a_checkpoint_of_a_model_of_another_size_is_refused(saved: Path) -> None
     assert_refused(saved, Trainee(width=4), "'weight' is (2, 3) there and (2, 4) here")
 
 
+def test_weights_from_memory_are_checked_before_any_is_filled(trainee: Trainee) -> None:
+    before, wrong = trainee.bits(), {"weight": torch.zeros(2, 3), "bias": torch.zeros(3)}
+    assert "the copy was written for another model" in refusal(lambda: fill_model(trainee.model, wrong, "the copy"))
+    assert trainee.bits() == before
+
+
 def test_a_weight_that_is_not_there_has_no_shape(saved: Path) -> None:
     assert shape_of_weight(saved, "weight") == (2, 3)
     assert "has no 'token_embedding.weight'" in refusal(lambda: shape_of_weight(saved, "token_embedding.weight"))
@@ -339,7 +346,7 @@ from normlab.train.saved_state import read_run_state
 model = nn.Linear(3, 2)
 paths = bombs(Path(sys.argv[1]))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 160 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)
 for path in paths:
     try:
         load_checkpoint(path, model)

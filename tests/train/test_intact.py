@@ -8,7 +8,7 @@ import pytest
 from normlab.core.errors import CheckpointError
 from normlab.model.language_model import LanguageModel
 from normlab.optim.adamw import adamw
-from normlab.train.intact import find_checkpoint, newest_intact, run_of_checkpoint
+from normlab.train.intact import find_checkpoint, newest_intact, run_of_checkpoint, target_of
 from normlab.train.keeper import CheckpointKeeper
 from normlab.train.state import RunState
 
@@ -101,6 +101,7 @@ def test_a_last_that_points_to_nothing_or_elsewhere_is_not_followed(
         (tmp_path / "elsewhere").mkdir()
         os.rename(run / "checkpoints" / "step_1", tmp_path / "elsewhere" / "step_9")
         link.symlink_to(target)
+    assert target_of(link) is None
     assert find_checkpoint(run, said.append) == run / "checkpoints" / "step_3"
 
 
