@@ -18,6 +18,16 @@ from normlab.optim.adamw import adamw
 SPACE = 32
 """A token of text, in bytes."""
 
+SMALL = (
+    "model=micro", "tokenizer=bytes", "trainer.steps=4", "trainer.val_tokens=256", "schedule.warmup_steps=1",
+    "logger=none", "telemetry=none",
+)  # fmt: skip
+MORTAL = (
+    "model/norm=layernorm", "model.norm.has_bias=true", "model.norm.eps=1e-300", "attention/softmax=naive",
+    "loss=z_loss",
+)  # fmt: skip
+"""One architecture in which there is every way to die, so that it is compiled once."""
+
 Plant = Callable[[LanguageModel, optim.Optimizer], None]
 
 
@@ -40,6 +50,13 @@ def planting_adamw(
     return optimizer
 
 
+def planted(cause: str, *, after_step: int) -> tuple[str, ...]:
+    """The overrides of a small run, data aside, in which the cause of a death is planted."""
+    target = f"{planting_adamw.__module__}.{planting_adamw.__name__}"
+    optimizer = (f"optimizer._target_={target}", f"+optimizer.cause={cause}", f"+optimizer.after_step={after_step}")
+    return (*SMALL, *MORTAL, *optimizer, "allow_targets=[tests]")
+
+
 def num_steps(optimizer: optim.Optimizer) -> int:
     return int(next(iter(optimizer.state.values()))["step"])
 
@@ -55,7 +72,7 @@ def large_logits(model: LanguageModel, optimizer: optim.Optimizer) -> None:
     multiply(model, factors, slice(16, None))
 
 
-def large_logits_of_a_fused_kernel(model: LanguageModel, optimizer: optim.Optimizer) -> None:
+def large_product_of_queries_and_keys(model: LanguageModel, optimizer: optim.Optimizer) -> None:
     """Queries and keys of the first head of layer 1, so large that no float holds their product."""
     factors = {f"layers.1.attention.{name}.weight": 1e20 for name in ("query", "key")}
     multiply(model, factors, slice(16))
@@ -119,7 +136,7 @@ def _moment(model: LanguageModel, optimizer: optim.Optimizer) -> Tensor:
 PLANTS: dict[str, Plant] = {
     plant.__name__: plant
     for plant in (
-        large_logits, large_logits_of_a_fused_kernel, stream_of_both_signs, zero_row, large_product, large_derivative,
-        large_gradient, large_moment, moment_not_a_number, weight_not_a_number, large_logits_of_the_head,
+        large_logits, large_product_of_queries_and_keys, stream_of_both_signs, zero_row, large_product,
+        large_derivative, large_gradient, large_moment, moment_not_a_number, weight_not_a_number, large_logits_of_the_head,
     )
 }  # fmt: skip

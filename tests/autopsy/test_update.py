@@ -35,7 +35,7 @@ def test_update_of_one_weight(precision: str, grad_clip: float | None) -> None:
 
     assert named(finding) == ("optimizer", 1, "ffn.up.weight", "AdamW.step", "update_overflow")
     assert finding.limit_dtype == "float32"
-    assert [contents.name for contents in finding.inputs] == ["weight", "gradient", "step", "exp_avg", "exp_avg_sq"]
+    assert [contents.name for contents in finding.inputs] == ["weight", "gradient", "exp_avg", "exp_avg_sq", "step"]
     by_name = {contents.name: contents for contents in finding.inputs}
     assert by_name["weight"].num_nonfinite == 0
     assert by_name["exp_avg"].smallest == pytest.approx(0.9, abs=0.2)

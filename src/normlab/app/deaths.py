@@ -1,7 +1,7 @@
 """What is done when a run has died: its last steps are taken again, the fatal one under the autopsy's eyes."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
@@ -69,7 +69,7 @@ def examine_death(
         finding=found,
         last_records=last_records,
         replayed=replayed_from(_origin_of_weights(from_step, is_intact), config) if is_fatal_step else None,
-        statistics=_origin(from_step, _largest_difference(before, folder), bool(last_records)),
+        statistics=_origin(from_step, before, folder, bool(last_records)),
     )
     return write_autopsy(config, folder, build_model(config, model.vocab_size, experiment.device), death, logger)
 
@@ -91,11 +91,17 @@ def _origin_of_weights(from_step: int, is_intact: bool) -> str:
     return "from the run's own weights and moments" if is_intact else f"from weights recomputed since step {from_step}"
 
 
-def _origin(from_step: int, difference: float, is_recomputed: bool) -> str:
+def _origin(from_step: int, before: Sequence[StepRecord], folder: RunFolder, is_recomputed: bool) -> str:
+    """Where the statistics of the last steps come from; of the steps before the fatal one, whether they came out so."""
     if not is_recomputed:
         return "what the run itself read"
-    agreement = "are the run's to the bit" if difference == 0 else f"differ from the run's by up to {difference:.2g}"
-    return f"the steps from {from_step + 1} on were taken again with all of them read; their losses {agreement}"
+    taken_again = f"the steps from {from_step + 1} on were taken again with all of them read"
+    if not before:
+        return f"the step that ended the run, {from_step + 1}, was taken again with all of it read"
+    difference = _largest_difference(before, folder)
+    if difference == 0:
+        return f"{taken_again}; their losses agree with the run's to the bit"
+    return f"{taken_again}; their losses differ from the run's by up to {difference:.2g}"
 
 
 def _start(

@@ -65,9 +65,10 @@ def _overflow_of_norm(model: nn.Module, norm: Tensor) -> FirstNonfinite:
 
 
 def _state(optimizer: optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """By its names in their order, whatever order it was made or loaded in."""
     return {
         key: value
-        for key, value in optimizer.state.get(parameter, {}).items()
+        for key, value in sorted(optimizer.state.get(parameter, {}).items())
         if isinstance(value, Tensor) and value.is_floating_point()
     }
 
