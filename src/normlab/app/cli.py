@@ -16,14 +16,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.announce import announce, shown_path
+from normlab.app.failures import failure_of
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.preflight import check_command_line
 from normlab.app.resolvers import register_resolvers
 from normlab.app.resume import with_recorded_overrides
+from normlab.app.streams import lasting_streams
 from normlab.core.errors import UserError
+from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
 
-WRONG_INPUT = 2
+CRASH, WRONG_INPUT = 1, 2
 INTERRUPTED = "interrupted: type the same command again to go on"
 
 
@@ -38,6 +41,11 @@ class Job:
 
 def main() -> int:
     """Run what ``sys.argv`` asks for; return the exit code: 0 a result, 1 a crash, 2 wrong input, 130/143 stopped."""
+    with lasting_streams():
+        return _main()
+
+
+def _main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, and one line is made of them below.
     register_resolvers()
     jobs: list[Job] = []
@@ -57,9 +65,12 @@ def main() -> int:
     except KeyboardInterrupt:
         announce(INTERRUPTED)
         return 128 + signal.SIGINT
+    except OSError as error:  # Hydra's own notes cannot be written, nor then those of any run that would follow
+        announce(f"error: {failure_of(error).line}")
+        return CRASH
     finally:
         signal.signal(signal.SIGTERM, handler)
-        _say_where([job for job in jobs if job.exit_code != WRONG_INPUT and job.folder.summary.is_file()])
+        _say_where([job for job in jobs if job.exit_code == CRASH or job.folder.summary.is_file()])
     return max((job.exit_code for job in jobs), default=0)
 
 
@@ -95,10 +106,11 @@ def _table_of_runs(folders: list[RunFolder]) -> str:
     summaries = [folder.read_summary() for folder in folders]
     lines = ["", f"{'outcome':<14}{'step':>7}{'val loss':>10}  run"]
     for folder, summary in zip(folders, summaries, strict=True):
-        loss = summary["final_val_loss"]
+        loss, steps = summary.get("final_val_loss"), summary.get("steps", "-")
+        outcome = summary.get("outcome", Outcome.CRASHED)  # where no summary could be written
         shown_loss = f"{float(loss):.3f}" if loss is not None else "-"
-        lines.append(f"{summary['outcome']:<14}{summary['steps']:>7}{shown_loss:>10}  {folder.path.name}")
-    outcomes = Counter(summary["outcome"] for summary in summaries)
+        lines.append(f"{outcome:<14}{steps:>7}{shown_loss:>10}  {folder.path.name}")
+    outcomes = Counter(summary.get("outcome", Outcome.CRASHED) for summary in summaries)
     lines.append(f"{len(folders)} runs: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()))
     return "\n".join(lines)
 

@@ -24,7 +24,7 @@ def check_not_cut(tokens: TokenArray) -> None:
 def _memory_maps(tokens: TokenArray) -> Iterator[tuple[mmap, str]]:
     """The maps that arrays are views of, with the names of their files."""
     if isinstance(tokens, JoinedTokens):
-        for part in tokens._arrays:
+        for part in tokens.arrays:
             yield from _memory_maps(part)
     view: Any = tokens
     while isinstance(view, np.ndarray):

@@ -66,7 +66,7 @@ def _what_happened(state: RunState, facts: RunFacts) -> str:
     if state.outcome == Outcome.NONFINITE:
         return f"{state.instabilities[-1].what} at step {state.step}"
     if state.outcome in (Outcome.CRASHED, Outcome.OUT_OF_MEMORY):
-        return f"{facts.error} {after}"
+        return f"{after}: {facts.error}"
     if state.outcome == Outcome.INTERRUPTED:
         return f"stopped {after}"
     loss = f"validation loss {state.final_val_loss:.3f} nats per token {after}"

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,13 @@ class RunFolder:
         """
         if {entry.name for entry in self.path.iterdir()} - {LOCK} != {".hydra"}:
             return
-        shutil.rmtree(self.path / ".hydra")
-        self.lock.unlink(missing_ok=True)
-        for folder in (self.path, *list(self.path.parents)[:2]):
-            if any(folder.iterdir()) or folder.samefile(Path.cwd()):
-                return
-            folder.rmdir()
+        with suppress(OSError):  # a folder that cannot be removed is no reason to hide what was said of the run
+            shutil.rmtree(self.path / ".hydra")
+            self.lock.unlink(missing_ok=True)
+            for folder in (self.path, *list(self.path.parents)[:2]):
+                if any(folder.iterdir()) or folder.samefile(Path.cwd()):
+                    return
+                folder.rmdir()
 
     def read_summary(self) -> dict[str, Any]:
         """The summary, or an empty one where the run has not ended; raises CheckpointError for a damaged one."""

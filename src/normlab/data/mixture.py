@@ -16,8 +16,8 @@ class JoinedTokens:
     """Token arrays one after another under one index, without a copy; a window may reach over a border."""
 
     def __init__(self, arrays: Sequence[TokenArray]):
-        self._arrays = list(arrays)
-        self._ends = np.cumsum([len(array) for array in self._arrays], dtype=np.int64)
+        self.arrays = list(arrays)
+        self._ends = np.cumsum([len(array) for array in self.arrays], dtype=np.int64)
         self.starts = np.concatenate([np.zeros(1, np.int64), self._ends[:-1]])
 
     def __len__(self) -> int:
@@ -31,11 +31,11 @@ class JoinedTokens:
         owners = self.owners(positions)
         found = np.unique(owners)
         if len(found) == 1:
-            return self._arrays[found[0]][positions - self.starts[found[0]]]
+            return self.arrays[found[0]][positions - self.starts[found[0]]]
         picked = np.empty(positions.shape, np.int64)
         for owner in found:
             chosen = owners == owner
-            picked[chosen] = self._arrays[owner][positions[chosen] - self.starts[owner]]
+            picked[chosen] = self.arrays[owner][positions[chosen] - self.starts[owner]]
         return picked
 
     def owners(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:

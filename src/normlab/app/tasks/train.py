@@ -5,9 +5,9 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from normlab.app.announce import announce, shown_path
+from normlab.app.announce import announce, resume_command, shown_path
 from normlab.app.build import build_experiment
 from normlab.app.canonical import fingerprint_of
 from normlab.app.failures import failure_of, write_if_possible
@@ -16,6 +16,7 @@ from normlab.app.run_lock import sole_writer
 from normlab.app.summary import RunFacts, closing_text, summarise
 from normlab.app.training import sampled_text, take_steps
 from normlab.core.errors import ConfigError, UserError
+from normlab.core.files import write_whole
 from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
 from normlab.model.sampling import Sampler
@@ -35,7 +36,7 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
         _check_folder_is_free(config, folder)
         result = folder.result()
         if result is not None:
-            print(f"{shown_path(folder.path)} has its result already ({result}): there is nothing to go on with.")
+            print(f"{shown_path(folder.path)} ended {result} already: there is nothing to resume.")
             return 0
         folder.clear_leftovers()
         return _train(config, folder, prompt, sampler)
@@ -57,18 +58,29 @@ def _train(config: DictConfig, folder: RunFolder, prompt: str, sampler: Sampler)
     except UserError:
         raise
     except KeyboardInterrupt:
+        if not folder.config.is_file():
+            raise  # before there is anything to go on with
         state.outcome = Outcome.INTERRUPTED
     except Exception as error:
-        failure = failure_of(error, folder.path)
-        state.outcome, facts.error = failure.outcome, failure.line
-        if failure.is_ours:
-            traceback.print_exc()
+        state.outcome, facts.error = _told(error, config, folder)
     write_if_possible(folder.summary, lambda: folder.write_summary(summarise(state, facts)))
     print(closing_text(state, facts))
-    if state.outcome == Outcome.INTERRUPTED:
-        print(f"go on with it: python src/run.py resume={shown_path(folder.path)}")
-        sys.exit(stop.exit_code)  # also ends the sweep that this run may be part of
+    if facts.error is not None or state.outcome == Outcome.INTERRUPTED:
+        print(f"go on with it: {resume_command(folder.path)}")
+    if stop.signal_number is not None or state.outcome == Outcome.INTERRUPTED:
+        sys.exit(stop.exit_code)  # also ends the sweep that this run, though it may be completed, is part of
     return CRASH if facts.error is not None else 0
+
+
+def _told(error: Exception, config: DictConfig, folder: RunFolder) -> tuple[Outcome, str]:
+    """The outcome that an exception means, and what is said of it; the run can be gone on with, however early it was."""
+    failure = failure_of(error, folder.path)
+    if failure.is_ours:
+        traceback.print_exc()
+    if not folder.config.is_file():
+        resolved = OmegaConf.to_yaml(config, resolve=True)
+        write_if_possible(folder.config, lambda: write_whole(folder.config, resolved))
+    return failure.outcome, failure.line
 
 
 def _check_folder_is_free(config: DictConfig, folder: RunFolder) -> None:
