@@ -19,8 +19,7 @@ SPACE = 32
 """A token of text, in bytes."""
 
 SMALL = (
-    "model=micro", "tokenizer=bytes", "trainer.steps=4", "trainer.val_tokens=256", "schedule.warmup_steps=1",
-    "logger=none", "telemetry=none",
+    "model=micro", "tokenizer=bytes", "trainer.val_tokens=256", "schedule.warmup_steps=1", "telemetry=none",
 )  # fmt: skip
 MORTAL = (
     "model/norm=layernorm", "model.norm.has_bias=true", "model.norm.eps=1e-300", "attention/softmax=naive",
@@ -50,11 +49,11 @@ def planting_adamw(
     return optimizer
 
 
-def planted(cause: str, *, after_step: int) -> tuple[str, ...]:
-    """The overrides of a small run, data aside, in which the cause of a death is planted."""
+def planted(cause: str, *, after_step: int = 2, steps: int = 4) -> tuple[str, ...]:
+    """The overrides of a small run, data and logger aside, in which the cause of a death is planted."""
     target = f"{planting_adamw.__module__}.{planting_adamw.__name__}"
     optimizer = (f"optimizer._target_={target}", f"+optimizer.cause={cause}", f"+optimizer.after_step={after_step}")
-    return (*SMALL, *MORTAL, *optimizer, "allow_targets=[tests]")
+    return (*SMALL, f"trainer.steps={steps}", *MORTAL, *optimizer, "allow_targets=[tests]")
 
 
 def num_steps(optimizer: optim.Optimizer) -> int:
@@ -137,6 +136,7 @@ PLANTS: dict[str, Plant] = {
     plant.__name__: plant
     for plant in (
         large_logits, large_product_of_queries_and_keys, stream_of_both_signs, zero_row, large_product,
-        large_derivative, large_gradient, large_moment, moment_not_a_number, weight_not_a_number, large_logits_of_the_head,
+        large_derivative, large_gradient, large_moment, moment_not_a_number, weight_not_a_number,
+        large_logits_of_the_head,
     )
 }  # fmt: skip
