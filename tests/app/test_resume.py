@@ -184,6 +184,7 @@ def test_a_run_that_ended_before_its_first_step_can_be_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr("normlab.app.build.build_model", killed)
+        patch.setattr(RunFolder, "discard_if_unused", lambda folder: None)  # a killed process cleans nothing up
         assert command(*SMALL, *text_data, "hydra.run.dir=run").exit_code == 130
     assert not (tmp_path / "run" / "config.yaml").exists()
     assert command("resume=run").exit_code == 0

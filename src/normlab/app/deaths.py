@@ -107,13 +107,15 @@ def _origin(from_step: int, before: Sequence[StepRecord], folder: RunFolder, is_
 def _start(
     again: Experiment, folder: RunFolder, state: RunState, black_box: BlackBox, recompute_steps: int
 ) -> RunState:
-    """Fill the second model from the copy in memory or from a checkpoint; return the state of then."""
+    """Fill the second model from the copy in memory or a checkpoint, or leave it as drawn; return the state of then."""
     model, optimizer = again.model, again.optimizer
     valid_from = max((event.step for event in state.instabilities if event.action == Action.WENT_BACK), default=0)
     checkpoints = checkpoints_by_step(folder.checkpoints)
-    steps = [step for step in (black_box.state.step, *checkpoints) if valid_from <= step < state.step]
+    steps = [step for step in (0, black_box.state.step, *checkpoints) if valid_from <= step < state.step]
     recent = [step for step in steps if state.step - step <= recompute_steps]
     chosen = min(recent) if recent else max(steps)
+    if chosen == 0:
+        return RunState()
     if chosen != black_box.state.step:
         try:
             return run_state_from(load_checkpoint(checkpoints[chosen], model, optimizer), checkpoints[chosen])

@@ -46,10 +46,8 @@ def take_steps(
     run has none yet.
     """
     resolved = _write_beginning(experiment, config, folder, state)
-    keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer)
     policy: OnInstability = instantiate(config.on_instability)
-    if policy.needs_start and state.step == 0:
-        keeper.save(0, state.as_dict(), is_best=False)
+    keeper = _open_keeper(experiment, folder, state, policy)
     batches = Prefetcher(experiment.batches.training, first_step=state.step + 1, depth=PREFETCH_DEPTH)
     black_box = BlackBox(experiment.model, experiment.optimizer, state, every=config.autopsy.copy_every)
     warning = EarlyWarning(limits_of(experiment.model))
@@ -61,11 +59,13 @@ def take_steps(
         sinks.text("config", fenced(resolved))
         for record in records:
             sinks.record(record)
+            is_due = _is_checkpoint_due(state, experiment.settings)
+            if is_due:
+                _save(keeper, state)
             if stop.signal_number is not None and state.outcome is None:
                 state.outcome = Outcome.INTERRUPTED
-            if _is_checkpoint_due(state, experiment.settings):
-                keeper.save(state.step, state.as_dict(), is_best=state.is_best(record.val_loss))
-            if state.outcome == Outcome.INTERRUPTED:
+                if not is_due:
+                    _save(keeper, state)
                 return None
         text = sample()
         write_whole(folder.samples, text + "\n")
@@ -121,6 +121,22 @@ def _observed_records(
     )
     instruments = attach_instruments(instantiate(config.telemetry), experiment, forward, state, config.seed)
     return instruments.observed(records, state.step + 1)
+
+
+def _open_keeper(experiment: Experiment, folder: RunFolder, state: RunState, policy: OnInstability) -> CheckpointKeeper:
+    """Its links stand as they did at the step that the run goes on from."""
+    reach_steps = experiment.settings.divergence.patience_steps if policy.goes_back else 0
+    keeper = CheckpointKeeper(folder.checkpoints, experiment.model, experiment.optimizer, reach_steps=reach_steps)
+    if state.step > 0:
+        keeper.resume_from(folder.checkpoints / f"step_{state.step}", is_best=state.is_best(state.final_val_loss))
+    elif policy.goes_back:
+        _save(keeper, state)
+    return keeper
+
+
+def _save(keeper: CheckpointKeeper, state: RunState) -> None:
+    if not keeper.save(state.step, state.as_dict(), is_best=state.is_best(state.final_val_loss)):
+        announce(f"note: the optimizer's state is not finite after step {state.step}: no checkpoint of it is written.")
 
 
 def _go_back(keeper: CheckpointKeeper, step: int) -> RunState | None:

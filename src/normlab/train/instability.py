@@ -42,10 +42,10 @@ class Trouble(NamedTuple):
 class OnInstability(Protocol):
     """Decides what is done about a trouble, given the instabilities before it, oldest first.
 
-    ``needs_start`` asks for a checkpoint before the first step.
+    One that ``goes_back`` at any time asks for a checkpoint before the first step, and for old ones to be kept.
     """
 
-    needs_start: bool
+    goes_back: bool
 
     def __call__(self, past: Sequence[Instability], trouble: Trouble) -> Action: ...
 
@@ -53,11 +53,9 @@ class OnInstability(Protocol):
 class Stop:
     """The run ends there: a death is a result."""
 
-    needs_start = False
+    goes_back = False
 
-    def __call__(
-        self, past: Sequence[Instability], trouble: Trouble
-    ) -> Action:
+    def __call__(self, past: Sequence[Instability], trouble: Trouble) -> Action:
         return Action.STOPPED
 
 
@@ -68,14 +66,12 @@ class Continue:
     A loss that has left may come back: how the run ends is decided at its end.
     """
 
-    needs_start = False
+    goes_back = False
 
     def __init__(self, *, max_in_a_row: Count):
         self.max_in_a_row = max_in_a_row
 
-    def __call__(
-        self, past: Sequence[Instability], trouble: Trouble
-    ) -> Action:
+    def __call__(self, past: Sequence[Instability], trouble: Trouble) -> Action:
         num_before = self.max_in_a_row - 1
         steps_before = set(range(trouble.step - num_before, trouble.step))
         steps_lost = {event.step for event in past if event.outcome == Outcome.NONFINITE}
@@ -91,13 +87,11 @@ class Rollback:
     (PaLM), section 5.1, where the batches around a spike were skipped.
     """
 
-    needs_start = True
+    goes_back = True
 
     def __init__(self, *, max_rollbacks: Count):
         self.max_rollbacks = max_rollbacks
 
-    def __call__(
-        self, past: Sequence[Instability], trouble: Trouble
-    ) -> Action:
+    def __call__(self, past: Sequence[Instability], trouble: Trouble) -> Action:
         num_rollbacks = sum(event.action == Action.WENT_BACK for event in past)
         return Action.WENT_BACK if num_rollbacks < self.max_rollbacks else Action.STOPPED

@@ -2,11 +2,10 @@
 
 import shutil
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
 from normlab.core.errors import CheckpointError
 from normlab.core.files import point_to
@@ -90,11 +89,7 @@ class CheckpointKeeper:
 
     def _is_finite(self) -> bool:
         tensors = [*weights_of(self.model).values(), *optimizer_tensors_of(self.model, self.optimizer).values()]
-        return all(are_finite(list(group)) for _, group in groupby(sorted(tensors, key=_device), key=_device))
-
-
-def _device(tensor: Tensor) -> str:
-    return str(tensor.device)
+        return are_finite(tensors)
 
 
 def _is_of_interruption(path: Path) -> bool:

@@ -11,11 +11,12 @@ from normlab.app.announce import announce, resume_command, shown_path
 from normlab.app.build import build_experiment
 from normlab.app.canonical import fingerprint_of
 from normlab.app.failures import failure_of, write_if_possible
+from normlab.app.folders import check_folder_is_free
 from normlab.app.interrupts import StopRequest
 from normlab.app.run_lock import sole_writer
 from normlab.app.summary import RunFacts, closing_text, summarise
 from normlab.app.training import sampled_text, take_steps
-from normlab.core.errors import ConfigError, UserError
+from normlab.core.errors import UserError
 from normlab.core.files import write_whole
 from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
@@ -33,7 +34,7 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
     Divergence and NaN are results (0). What else ends a run is said and ends this run only (1).
     """
     with sole_writer(folder):
-        _check_folder_is_free(config, folder)
+        check_folder_is_free(config, folder)
         result = folder.result()
         if result is not None:
             print(f"{shown_path(folder.path)} ended {result} already: there is nothing to resume.")
@@ -73,7 +74,7 @@ def _train(config: DictConfig, folder: RunFolder, prompt: str, sampler: Sampler)
 
 
 def _told(error: Exception, config: DictConfig, folder: RunFolder) -> tuple[Outcome, str]:
-    """The outcome that an exception means, and what is said of it; the run can be gone on with, however early it was."""
+    """The outcome that an exception means, and what is said of it; the run can be gone on with."""
     failure = failure_of(error, folder.path)
     if failure.is_ours:
         traceback.print_exc()
@@ -81,14 +82,6 @@ def _told(error: Exception, config: DictConfig, folder: RunFolder) -> tuple[Outc
         resolved = OmegaConf.to_yaml(config, resolve=True)
         write_if_possible(folder.config, lambda: write_whole(folder.config, resolved))
     return failure.outcome, failure.line
-
-
-def _check_folder_is_free(config: DictConfig, folder: RunFolder) -> None:
-    if config.resume is None and folder.metrics.is_file():
-        raise ConfigError(
-            f"A new run needs a folder of its own; {folder.path} holds a run already. "
-            f"Type resume={folder.path} to go on with it, or name another hydra.run.dir."
-        )
 
 
 def _checkpoint_to_resume(config: DictConfig, folder: RunFolder) -> Intact | None:
