@@ -111,7 +111,7 @@ QUICK = {
 
 def every_cause() -> Iterator[Any]:
     """In both precisions, eager and compiled; most of it slow."""
-    for cause, expected in CAUSES.items():
+    for cause in CAUSES:
         for precision, is_compiled in product(("float32", "bfloat16"), (False, True)):
             is_quick = cause in QUICK.get((precision, is_compiled), ())
             yield pytest.param(cause, precision, is_compiled, marks=() if is_quick else pytest.mark.slow)

@@ -1,5 +1,6 @@
 """Causes of death in the backward pass, planted in a known place."""
 
+import torch
 from tests.autopsy.plants import BOTH_PRECISIONS, Unbounded, fill, found, multiply, named, part, scaled
 from tests.parts import model_with
 from torch import Tensor, nn
@@ -53,3 +54,17 @@ def test_gradient_of_the_loss() -> None:
         return Objective((value - value.detach()).sqrt(), cross_entropy)
 
     assert named(found(model_with(), loss=root)) == ("backward", None, "loss", "aten.div", "zero_over_zero")
+
+
+def test_sum_of_the_gradients_of_a_token() -> None:
+    """Each is finite; what the operation takes is named as what it is."""
+
+    def enlarge(module: nn.Module, args: object, output: Tensor) -> None:
+        output.register_hook(lambda gradient: torch.full_like(gradient, 2e38))
+
+    model = model_with()
+    part(model, "token_embedding").register_forward_hook(enlarge)
+    finding = found(model)
+
+    assert named(finding) == ("backward", None, "token_embedding", "aten.embedding_dense_backward", "sum_overflow")
+    assert finding.inputs[0].name == "gradient"

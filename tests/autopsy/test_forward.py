@@ -22,7 +22,11 @@ from tests.autopsy.plants import (
 )
 from tests.parts import attention_with, model_with
 from torch import Tensor, nn
+from torch.nn import functional
 
+from normlab.autopsy.axes import Sizes
+from normlab.autopsy.places import Places
+from normlab.autopsy.watch import Watch
 from normlab.model.loss import z_loss
 from normlab.model.norms import L2Norm, LayerNorm, RMSNorm
 from normlab.model.placement import Placement
@@ -80,10 +84,9 @@ def test_product_in_feed_forward(precision: str) -> None:
     assert [contents.dtype for contents in finding.inputs] == [precision, precision]
     assert all(contents.num_nonfinite == 0 for contents in finding.inputs)
     assert finding.output.shape == (21, 16)
-    if precision == "float32":
-        weight = model.get_parameter("layers.0.ffn.down.weight")
-        assert finding.inputs[1].name == "layers.0.ffn.down.weight"
-        assert (finding.inputs[1].smallest, finding.inputs[1].largest) == (weight.min().item(), weight.max().item())
+    assert finding.inputs[1].name == "layers.0.ffn.down.weight", "in the type that it was copied to"
+    weight = model.get_parameter("layers.0.ffn.down.weight").to(getattr(torch, precision))
+    assert (finding.inputs[1].smallest, finding.inputs[1].largest) == (weight.min().item(), weight.max().item())
 
 
 @BOTH_PRECISIONS
@@ -99,6 +102,16 @@ def test_product_of_queries_and_keys_in_the_fused_kernel(precision: str) -> None
     assert finding.output.shape == (6, 7, 7)
     assert finding.elements.heads == (0,)
     assert finding.elements.sequences == (0, 1, 2)
+
+
+def test_what_the_fused_kernel_takes_is_named() -> None:
+    model = model_with()
+    large = torch.full((1, 2, 7, 8), 1e20)
+    watch = Watch(Places(model), Sizes(1, 7, 2, set()), {})
+    with watch:
+        functional.scaled_dot_product_attention(large, large, large, is_causal=True)
+    assert watch.found is not None
+    assert [contents.name for contents in watch.found.inputs] == ["query", "key", "value"]
 
 
 def test_elementwise_product() -> None:

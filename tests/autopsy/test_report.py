@@ -175,6 +175,20 @@ def test_elements_are_counted_and_placed() -> None:
     assert len(first_value(autopsy_of(single))) == 2, "a number has no places"
 
 
+def test_of_many_inputs_those_with_a_name_and_the_largest_are_told() -> None:
+    sizes = {"weight": 0.5, "gradient": 1e-3, "step": 7.0, "exp_avg": 2e38, "exp_avg_sq": 1e-6}
+    update = finding(
+        phase="optimizer", site="head.weight", layer=None, operation="AdamW.step", kind="update_overflow",
+        inputs=tuple(Contents(name, "float32", (4, 4), 0.0, size, 0) for name, size in sizes.items()),
+    )  # fmt: skip
+    assert first_value(autopsy_of(update))[1] == (
+        "Of its 5 inputs 3 ran from 0 to 0.5 (the weight), and from 0 to 0.001 (the gradient), and from 0 to 2e38 "
+        "(the first moment)."
+    )
+    fused = finding(inputs=tuple(Contents(name, "float32", (4,), -1.0, 1.0, 0) for name in ("query", "grad", "key")))
+    assert "(the queries), and from -1 to 1, and from -1 to 1 (the keys)" in first_value(autopsy_of(fused))[1]
+
+
 def test_what_is_said_where_the_replay_found_nothing() -> None:
     assert "stayed finite" in terminal_text(autopsy_of(None))
     assert "was not replayed" in terminal_text(autopsy_of(None, replayed=None))
