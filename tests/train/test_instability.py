@@ -134,6 +134,11 @@ def test_a_run_that_continues_ends_where_its_last_step_is_bad(micro: LanguageMod
     assert Rehearsal(micro, Continue(max_in_a_row=3), {12}).state.outcome == NONFINITE
 
 
+def test_after_the_last_step_there_is_no_going_back(micro: LanguageModel) -> None:
+    run = Rehearsal(micro, Rollback(max_rollbacks=3), {12})
+    assert (run.state.outcome, run.outcomes()) == (NONFINITE, [(12, Action.STOPPED, None)])
+
+
 def test_a_run_that_rolls_back_is_the_run_without_the_steps_since_its_checkpoint(micro: LanguageModel) -> None:
     twin = copy.deepcopy(micro)
     run = Rehearsal(micro, Rollback(max_rollbacks=2), {7})

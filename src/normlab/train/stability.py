@@ -54,7 +54,9 @@ class Stability:
 
     def _act(self, step: int, result: StepResult, unstable: Outcome) -> tuple[Action, tuple[str, ...]]:
         state = self._state
-        action = self._policy(state.instabilities, Trouble(step, unstable, result.has_damaged_weights))
+        action = Action.STOPPED  # after the last step there is nothing to go on or back for
+        if step < self._last_step:
+            action = self._policy(state.instabilities, Trouble(step, unstable, result.has_damaged_weights))
         back_to = None
         if action == Action.WENT_BACK:
             before = self._go_back(step - self._patience_steps if unstable == Outcome.DIVERGED else step - 1)
