@@ -1,0 +1,1 @@
+"""From a folder of runs to an answer: what survived, up to which rate, at what cost, and whether that is real."""
