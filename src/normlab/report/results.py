@@ -1,7 +1,7 @@
 """What a report knows of the runs of a sweep.
 
-A *choice* is what the sweep varied and is no seed and no learning rate, e.g. ``model/norm`` = ``none``. A *variant* is a
-set of choices; an *arm* is a variant at one learning rate; runs of one arm differ by seed only.
+A *choice* is what the sweep varied and is no seed and no learning rate, e.g. ``model/norm`` = ``none``. A *variant* is
+a set of choices; an *arm* is a variant at one learning rate; runs of one arm differ by seed only.
 """
 
 from collections.abc import Mapping, Sequence
