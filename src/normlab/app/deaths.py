@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -71,7 +72,8 @@ def examine_death(
         replayed=replayed_from(_origin_of_weights(from_step, is_intact), config) if is_fatal_step else None,
         statistics=_origin(from_step, before, folder, bool(last_records)),
     )
-    return write_autopsy(config, folder, build_model(config, model.vocab_size, experiment.device), death, logger)
+    as_drawn = build_model(config, model.vocab_size, torch.device("cpu"))  # a GPU holds two models and a copy already
+    return write_autopsy(config, folder, as_drawn, death, logger)
 
 
 def _largest_difference(records: Iterable[StepRecord], folder: RunFolder) -> float:

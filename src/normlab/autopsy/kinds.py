@@ -40,4 +40,5 @@ def _divides_by_zero(name: str, inputs: Sequence[Tensor], output: Tensor) -> boo
     if name not in QUOTIENTS | INVERSES or not inputs:
         return False
     divisor = inputs[-1] if name in QUOTIENTS else inputs[0]
+    divisor = divisor.to(output.device)  # a single number may lie on the CPU beside an output that does not
     return bool((torch.broadcast_to(divisor, output.shape)[~output.isfinite()] == 0).any())

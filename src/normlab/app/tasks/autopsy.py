@@ -94,4 +94,4 @@ def _death_in(folder: RunFolder, config: DictConfig, end: _End, device: torch.de
         replayed=replayed,
         statistics="what the run itself read" + (", and what it recomputed when it died" if last_records else ""),
     )
-    return death, build_model(config, vocab_size, device)
+    return death, build_model(config, vocab_size, torch.device("cpu"))
