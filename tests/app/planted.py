@@ -77,7 +77,7 @@ def large_product_of_queries_and_keys(model: LanguageModel, optimizer: optim.Opt
     multiply(model, factors, slice(16))
 
 
-def stream_of_both_signs(model: LanguageModel, optimizer: optim.Optimizer) -> None:
+def stream_of_both_signs(model: LanguageModel, optimizer: optim.Optimizer, size: float = 3e38) -> None:
     """The feed-forward of layer 0 gives 3e38, every other channel -3e38, to every token: what comes next sums it."""
     path, ffn = "layers.0.ffn_path.input_norm", "layers.0.ffn"
     model.get_parameter(f"{path}.gain").zero_()
@@ -85,7 +85,12 @@ def stream_of_both_signs(model: LanguageModel, optimizer: optim.Optimizer) -> No
     model.get_parameter(f"{ffn}.gate.weight")[0] = 1.0  # silu(32) = 32
     model.get_parameter(f"{ffn}.up.weight")[0] = 1 / 32
     down = model.get_parameter(f"{ffn}.down.weight").zero_()
-    down[0::2, 0], down[1::2, 0] = 3e38 / 32, -3e38 / 32
+    down[0::2, 0], down[1::2, 0] = size / 32, -size / 32
+
+
+def stream_that_adds_up(model: LanguageModel, optimizer: optim.Optimizer) -> None:
+    """Its sum is finite where neighbours are added, and not where first every other channel is."""
+    stream_of_both_signs(model, optimizer, size=5e37)
 
 
 def zero_row(model: LanguageModel, optimizer: optim.Optimizer) -> None:
@@ -135,8 +140,8 @@ def _moment(model: LanguageModel, optimizer: optim.Optimizer) -> Tensor:
 PLANTS: dict[str, Plant] = {
     plant.__name__: plant
     for plant in (
-        large_logits, large_product_of_queries_and_keys, stream_of_both_signs, zero_row, large_product,
-        large_derivative, large_gradient, large_moment, moment_not_a_number, weight_not_a_number,
+        large_logits, large_product_of_queries_and_keys, stream_of_both_signs, stream_that_adds_up, zero_row,
+        large_product,        large_derivative, large_gradient, large_moment, moment_not_a_number, weight_not_a_number,
         large_logits_of_the_head,
     )
 }  # fmt: skip

@@ -155,6 +155,22 @@ def test_the_planted_place_and_kind_are_named(
     assert expected.words in run.autopsy_markdown.read_text()
 
 
+@pytest.mark.slow
+def test_what_kills_compiled_code_alone_is_told_as_such(command, text_data, tmp_path: Path) -> None:
+    """Compiled code adds in another order, in which partial sums overflow that otherwise cancel."""
+    run = RunFolder(tmp_path / "compiled")
+    for name in ("eager", "compiled"):
+        how = (f"trainer.compile={str(name == 'compiled').lower()}", "logger=none", f"hydra.run.dir={name}")
+        said = command(*planted("stream_that_adds_up"), *text_data, *how)
+        assert said.exit_code == 0, said.err
+    assert RunFolder(tmp_path / "eager").read_summary()["outcome"] == "completed"
+    if run.read_summary()["outcome"] == "completed":
+        pytest.skip("on this processor the compiler adds in an order that lives")
+    assert json.loads(run.autopsy_json.read_text())["finding"] is None
+    told = "without torch.compile, the step stayed finite: the first non-finite value is not known"
+    assert told in in_one_line(said.out)
+
+
 def in_one_line(text: str) -> str:
     return " ".join(text.split())
 
