@@ -3,6 +3,7 @@
 It is part of the configuration, so that whoever takes the same steps again meets the same.
 """
 
+import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from normlab.core.run_folder import RunFolder
 from normlab.core.types import CountOrZero, Decay, NonNegative, Positive
 from normlab.model.language_model import LanguageModel
 from normlab.optim.adamw import adamw
@@ -26,6 +28,10 @@ MORTAL = (
     "loss=z_loss",
 )  # fmt: skip
 """One architecture in which there is every way to die, so that it is compiled once."""
+
+RUN, QUIET = "hydra.run.dir=run", "logger=none"
+AGAIN = ("task=autopsy", "run=run", "trainer.device=cpu", "allow_targets=[tests]")
+"""A run in the folder ``run``, and its autopsy once more."""
 
 Plant = Callable[[LanguageModel, optim.Optimizer], None]
 
@@ -54,6 +60,10 @@ def planted(cause: str, *, after_step: int = 2, steps: int = 4) -> tuple[str, ..
     target = f"{planting_adamw.__module__}.{planting_adamw.__name__}"
     optimizer = (f"optimizer._target_={target}", f"+optimizer.cause={cause}", f"+optimizer.after_step={after_step}")
     return (*SMALL, f"trainer.steps={steps}", *MORTAL, *optimizer, "allow_targets=[tests]")
+
+
+def autopsy_of(run: RunFolder) -> dict[str, Any]:
+    return json.loads(run.autopsy_json.read_text())
 
 
 def num_steps(optimizer: optim.Optimizer) -> int:

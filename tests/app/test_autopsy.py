@@ -4,7 +4,6 @@ Micro models of two layers with two heads of 16 channels; batches of 8 sequences
 step 2, so that step 3 is the fatal one.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tests.app.planted import SPACE, planted
+from tests.app.planted import AGAIN, QUIET, RUN, SPACE, autopsy_of, planted
 
 from normlab.app.bundle import BATCH, INPUTS
 from normlab.core.run_folder import RunFolder
@@ -125,11 +124,11 @@ def test_the_planted_place_and_kind_are_named(
     died_at = 1 if cause == "weight_not_a_number" else 3
     settings = (f"trainer.precision={precision}", f"trainer.compile={str(is_compiled).lower()}")
 
-    said = command(*planted(cause, after_step=died_at - 1), *text_data, *settings, "logger=none", "hydra.run.dir=run")
+    said = command(*planted(cause, after_step=died_at - 1), *text_data, *settings, QUIET, RUN)
 
     assert said.exit_code == 0, said.err
     run = RunFolder(tmp_path / "run")
-    autopsy = json.loads(run.autopsy_json.read_text())
+    autopsy = autopsy_of(run)
     finding = autopsy["finding"]
     assert (autopsy["outcome"], autopsy["step"]) == ("nonfinite", died_at)
     assert {name: finding[name] for name in ("phase", "layer", "site", "operation", "kind")} == {
@@ -147,9 +146,9 @@ def test_the_planted_place_and_kind_are_named(
     check_recomputed_losses(run, died_at, 0.02 if is_compiled else 0.0)
     assert ("without torch.compile" in autopsy["replayed"]) == is_compiled
 
-    again = command("task=autopsy", "run=run", "trainer.device=cpu", "allow_targets=[tests]")
+    again = command(*AGAIN)
     assert again.exit_code == 0, again.err
-    assert json.loads(run.autopsy_json.read_text())["finding"] == finding
+    assert autopsy_of(run)["finding"] == finding
     short_form = again.out[: again.out.index("written to: run")]
     assert short_form in said.out, "the same ten lines"
     assert expected.words in run.autopsy_markdown.read_text()
@@ -160,13 +159,13 @@ def test_what_kills_compiled_code_alone_is_told_as_such(command, text_data, tmp_
     """Compiled code adds in another order, in which partial sums overflow that otherwise cancel."""
     run = RunFolder(tmp_path / "compiled")
     for name in ("eager", "compiled"):
-        how = (f"trainer.compile={str(name == 'compiled').lower()}", "logger=none", f"hydra.run.dir={name}")
+        how = (f"trainer.compile={str(name == 'compiled').lower()}", QUIET, f"hydra.run.dir={name}")
         said = command(*planted("stream_that_adds_up"), *text_data, *how)
         assert said.exit_code == 0, said.err
     assert RunFolder(tmp_path / "eager").read_summary()["outcome"] == "completed"
     if run.read_summary()["outcome"] == "completed":
         pytest.skip("on this processor the compiler adds in an order that lives")
-    assert json.loads(run.autopsy_json.read_text())["finding"] is None
+    assert autopsy_of(run)["finding"] is None
     told = "without torch.compile, the step stayed finite: the first non-finite value is not known"
     assert told in in_one_line(said.out)
 
@@ -183,6 +182,6 @@ def check_recomputed_losses(run: RunFolder, died_at: int, tolerance: float) -> N
     for step in range(1, died_at):
         if step in again:
             assert again[step] == pytest.approx(taken[step], abs=tolerance, rel=0)
-    statistics = json.loads(run.autopsy_json.read_text())["statistics"]
+    statistics = autopsy_of(run)["statistics"]
     agreement = "agree with the run's to the bit" if tolerance == 0 else "their losses "
     assert died_at == 1 or not again.keys() - {died_at} or agreement in statistics

@@ -1,40 +1,29 @@
 """Autopsies of real deaths and of planted ones: how runs come to their end, what is kept of it, what is refused."""
 
-import json
 import math
 import os
-import shutil
 import signal
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.app.planted import SMALL, planted
+from tests.app.planted import AGAIN, QUIET, RUN, SMALL, autopsy_of, planted
 from tests.app.planting import planted_error
 from torch import Tensor, nn
 
-from normlab.app.bundle import BATCH, INPUTS, TARGETS
 from normlab.core.run_folder import RunFolder
 from normlab.train.loop import training_records
 
-DYING = (*planted("large_logits"), "hydra.run.dir=run")
-QUIET = "logger=none"
-AGAIN = ("task=autopsy", "run=run", "trainer.device=cpu", "allow_targets=[tests]")
+DYING = (*planted("large_logits"), RUN)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     """Where the runs of this file write."""
     return RunFolder(tmp_path / "run")
-
-
-def autopsy_of(run: RunFolder) -> dict[str, Any]:
-    return json.loads(run.autopsy_json.read_text())
 
 
 def recomputed(run: RunFolder) -> dict[int, float | str]:
@@ -48,7 +37,7 @@ def taken(run: RunFolder) -> dict[int, float | str]:
 def test_a_real_death_of_the_naive_softmax(command, text_data, run: RunFolder) -> None:
     """Nothing planted: no norm, a softmax that can overflow, a rate that makes it."""
     mortal = ("model/norm=none", "attention/softmax=naive", "optimizer.lr=3e-2", "trainer.steps=60")
-    said = command(*SMALL, *mortal, *text_data, QUIET, "hydra.run.dir=run")
+    said = command(*SMALL, *mortal, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err
     autopsy = autopsy_of(run)
     finding = autopsy["finding"]
@@ -64,7 +53,7 @@ def test_a_real_death_of_the_naive_softmax(command, text_data, run: RunFolder) -
 
 def test_a_loss_that_left_has_a_story_and_no_finding(command, text_data, run: RunFolder) -> None:
     wild = ("optimizer.lr=1", "trainer.divergence.patience_steps=5", "trainer.steps=40")
-    said = command(*SMALL, *wild, *text_data, QUIET, "hydra.run.dir=run")
+    said = command(*SMALL, *wild, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err
     autopsy = autopsy_of(run)
     assert said.out.startswith(f"diverged at step {autopsy['step']}: the loss was finite")
@@ -80,7 +69,7 @@ def test_a_loss_that_left_has_a_story_and_no_finding(command, text_data, run: Ru
 
 def test_the_last_of_several_deaths_is_examined(command, text_data, run: RunFolder) -> None:
     lenient = ("on_instability=continue", "on_instability.max_in_a_row=2")
-    said = command(*planted("large_logits", steps=8), *lenient, *text_data, QUIET, "hydra.run.dir=run")
+    said = command(*planted("large_logits", steps=8), *lenient, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err
     autopsy = autopsy_of(run)
     assert (autopsy["step"], autopsy["finding"]["kind"]) == (4, "exp_overflow")
@@ -92,7 +81,7 @@ def test_the_last_of_several_deaths_is_examined(command, text_data, run: RunFold
 def test_steps_are_taken_again_from_after_the_last_return_on(cause: str, command, text_data, run: RunFolder) -> None:
     """Back to the start after step 3, and two good steps later the same death again: step 6."""
     policy = ("on_instability=rollback", "on_instability.max_rollbacks=1", "trainer.checkpoint_every=0")
-    said = command(*planted(cause, steps=8), *policy, *text_data, QUIET, "hydra.run.dir=run")
+    said = command(*planted(cause, steps=8), *policy, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err
     assert [event["action"] for event in run.read_summary()["instabilities"]] == ["went back", "stopped"]
     autopsy = autopsy_of(run)
@@ -118,7 +107,7 @@ def test_what_is_taken_again(
     command, text_data, run: RunFolder,
 ) -> None:  # fmt: skip
     settings = (f"autopsy.recompute_steps={recompute_steps}", f"autopsy.copy_every={copy_every}")
-    assert command(*planted(cause), *settings, *text_data, QUIET, "hydra.run.dir=run").exit_code == 0
+    assert command(*planted(cause), *settings, *text_data, QUIET, RUN).exit_code == 0
     autopsy = autopsy_of(run)
     assert list(recomputed(run)) == steps
     assert autopsy["replayed"] == replayed
@@ -127,20 +116,13 @@ def test_what_is_taken_again(
         assert autopsy["statistics"] == "the step that ended the run, 3, was taken again with all of it read"
 
 
-def test_without_a_bundle_there_is_nothing_to_replay(command, text_data, run: RunFolder) -> None:
-    assert command(*DYING, "autopsy.keep_bundle=false", *text_data, QUIET).exit_code == 0
-    assert autopsy_of(run)["finding"]["kind"] == "exp_overflow"
-    assert not run.bundle.exists()
-    check_refusal(command, run, "has kept its replay bundle", "autopsy.keep_bundle=true")
-
-
 def test_token_files_that_kill_in_the_first_step(command, run: RunFolder, tmp_path: Path) -> None:
     for name in ("train.bin", "valid.bin"):
         (np.arange(4_000) % 50).astype("<u2").tofile(tmp_path / name)
     data = ("data=tokens", "data.train=[train.bin]", "data.valid=[valid.bin]", "data.tokenizer=50")
     huge = ("model/norm=none", "init.scale.factor=1e38", "init.scale.roles=[ffn_down]", "trainer.steps=4")
     small = [text for text in SMALL if not text.startswith("tokenizer")]
-    said = command(*small, *huge, *data, QUIET, "hydra.run.dir=run")
+    said = command(*small, *huge, *data, QUIET, RUN)
     assert said.exit_code == 0, said.err
     autopsy = autopsy_of(run)
     assert autopsy["step"] == 1
@@ -221,7 +203,7 @@ def test_a_death_that_only_compiled_code_dies_is_told_as_such(
 
     monkeypatch.setattr("normlab.app.training.compiled", miscompiled)
     harmless = (*planted("zero_row", after_step=99), "trainer.compile=true")
-    said = command(*harmless, *text_data, QUIET, "hydra.run.dir=run")
+    said = command(*harmless, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err
     autopsy = autopsy_of(run)
     assert (autopsy["outcome"], autopsy["step"], autopsy["finding"]) == ("nonfinite", 3, None)
@@ -230,109 +212,3 @@ def test_a_death_that_only_compiled_code_dies_is_told_as_such(
     assert plainly in run.autopsy_markdown.read_text()
     assert command(*AGAIN).exit_code == 0
     assert plainly in run.autopsy_markdown.read_text()
-
-
-def test_runs_that_did_not_die_are_refused(command, text_data, run: RunFolder) -> None:
-    check_refusal(command, run, "run must name a run folder", "run=outputs/<date>/<time>")
-    assert command(*SMALL, "trainer.steps=2", *text_data, QUIET, "hydra.run.dir=run").exit_code == 0
-    check_refusal(command, run, "run must name a run that ended nonfinite or diverged; run ended completed")
-    run.summary.unlink()
-    check_refusal(command, run, "run has not ended")
-    run.summary.write_text("{")
-    check_refusal(command, run, "summary.json is damaged")
-    run.summary.write_text('{"outcome": "nonfinite", "outcome_step": "x"}')
-    check_refusal(command, run, "must say at which step the run died")
-
-
-def change_batch(**changes: Callable[[Tensor], Tensor]) -> Callable[[RunFolder], None]:
-    def damage(run: RunFolder) -> None:
-        batch = load_file(run.bundle / BATCH)
-        save_file({**batch, **{name: change(batch[name]) for name, change in changes.items()}}, run.bundle / BATCH)
-
-    return damage
-
-
-def replaced(file: str, old: str, new: str) -> Callable[[RunFolder], None]:
-    def damage(run: RunFolder) -> None:
-        path = run.path / file
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-
-    return damage
-
-
-def cut(file: str, num_bytes: int) -> Callable[[RunFolder], None]:
-    def damage(run: RunFolder) -> None:
-        content = (run.path / file).read_bytes()
-        (run.path / file).write_bytes(content[:num_bytes])
-
-    return damage
-
-
-DAMAGES: dict[str, tuple[Callable[[RunFolder], object], str]] = {
-    "no batch": (lambda run: (run.bundle / BATCH).unlink(), "batch.safetensors is missing or damaged"),
-    "batch cut": (cut(f"autopsy/{BATCH}", 40), "batch.safetensors is missing or damaged"),
-    "targets alone": (
-        lambda run: save_file({TARGETS: torch.zeros(8, 32, dtype=torch.int64)}, run.bundle / BATCH),
-        "batch.safetensors is missing or damaged",
-    ),
-    "numbers for ids": (change_batch(inputs=Tensor.float), "two arrays of 8 rows of 32 token ids"),
-    "one long row": (change_batch(inputs=Tensor.flatten, targets=Tensor.flatten), "8 rows of 32 token ids"),
-    "weights cut": (cut("autopsy/before/model.safetensors", 1000), "model.safetensors is missing or was altered"),
-    "no weights": (lambda run: shutil.rmtree(run.bundle / "before"), "has kept its replay bundle"),
-    "foreign code": (replaced("config.yaml", "normlab.model.norms.LayerNorm", "pathlib.Path"), "got 'pathlib.Path'"),
-    "configuration cut": (replaced("config.yaml", "seed: 0", "seed: ["), "config.yaml is damaged"),
-    "text for a loss": (replaced("metrics.jsonl", '"train_loss": "NaN"', '"train_loss": "?"'), "must hold numbers"),
-    "step that is no object": (replaced("metrics.jsonl", '{"step": 2', '["step", 2'), "line 2 is none"),
-}  # fmt: skip
-
-
-QUICK = ("batch cut", "one long row", "weights cut", "foreign code", "text for a loss")
-
-
-@pytest.mark.parametrize("names", [QUICK, pytest.param(DAMAGES.keys() - QUICK, marks=pytest.mark.slow)])
-def test_damaged_and_hostile_bundles_are_refused(
-    names: Iterable[str], command, text_data, run: RunFolder, tmp_path: Path
-) -> None:
-    assert command(*DYING, *text_data, QUIET).exit_code == 0
-    whole = tmp_path / "whole"
-    shutil.copytree(run.path, whole)
-    for name in names:
-        damage, told = DAMAGES[name]
-        shutil.rmtree(run.path)
-        shutil.copytree(whole, run.path)
-        damage(run)
-        check_refusal(command, run, told, case=name)
-
-
-def check_refusal(command, run: RunFolder, *told: str, case: str = "") -> None:
-    """One line, exit code 2, and no byte of the folder is another."""
-    before = content_of(run.path)
-    said = command(*AGAIN)
-    assert said.exit_code == 2, case
-    (line,) = said.err.strip().splitlines()
-    assert line.startswith("error: ") and all(text in line for text in told), (case, line)
-    assert said.out == ""
-    assert content_of(run.path) == before, case
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def test_ids_that_are_no_tokens_are_named(command, text_data, run: RunFolder) -> None:
-    """Token files with such ids are refused before a run begins: they can come to a replay only from elsewhere."""
-    assert command(*DYING, *text_data, QUIET).exit_code == 0
-
-    def spoilt(ids_BT: Tensor) -> Tensor:
-        ids_BT[2, 5] = 70_000
-        return ids_BT
-
-    change_batch(**{INPUTS: spoilt})(run)
-    said = command(*AGAIN)
-    assert said.exit_code == 0, said.err
-    finding = autopsy_of(run)["finding"]
-    assert (finding["phase"], finding["site"], finding["kind"]) == ("data", "inputs", "bad_input")
-    assert (finding["elements"]["sequences"], finding["elements"]["tokens"]) == ([2], [5])
-    assert "the input tokens hold ids outside the vocabulary" in " ".join(said.out.split())
