@@ -57,7 +57,8 @@ class SweepResult:
     """All runs of a sweep, those that have not begun left out; how it was started; what it asks.
 
     ``claims`` are as the sweep recorded them before its first run; ``varied`` are the keys of the choices, in order,
-    each with its values in the order of the command line.
+    each with its values in the order of the command line. ``not_begun`` are the jobs without a folder, as runs of no
+    steps; ``remarks`` say in words what could not be read.
     """
 
     folder: Path
@@ -69,3 +70,5 @@ class SweepResult:
     varied: Mapping[str, Sequence[str]]
     runs: Sequence[RunResult]
     num_planned: int
+    not_begun: Sequence[RunResult] = ()
+    remarks: Sequence[str] = ()
