@@ -47,6 +47,7 @@ FINDINGS: list[FirstNonfinite | None] = [
         phase="optimizer", site="ffn.up.weight", operation="AdamW.step", kind="update_overflow",
         output=Contents("weight", "float32", (4, 4), None, None, 16),
     ),
+    finding(site="attention.attend.softmax", operation="aten.div", kind="zero_over_zero", limit_dtype=None),
     finding(site="attention_path.input_norm", operation="aten.div", kind="zero_over_zero", limit_dtype=None),
     finding(site="attention.query_norm", operation="aten.div", kind="zero_over_zero", limit_dtype=None),
 ]  # fmt: skip
@@ -173,6 +174,13 @@ def test_a_division_by_zero_gets_a_larger_eps() -> None:
     queries = finding(site="attention.query_norm", kind="zero_over_zero", limit_dtype=None)
     given = setting(model__norm__eps=1e-50, model__qk_norm__eps=1e-40)
     assert choices(queries, story(), given) == ["model.qk_norm.eps=1e-05"]
+
+
+def test_exponentials_that_all_vanish_are_kept_from_it_by_a_maximum_or_a_bound() -> None:
+    vanished = finding(site="attention.attend.softmax", operation="aten.div", kind="zero_over_zero", limit_dtype=None)
+    offered = choices(vanished, story(growths=(), crossings=()), setting())
+    assert offered[:3] == ["attention/softmax=stable", "attention/clamp=hard", "attention/clamp=soft"]
+    assert not any("eps" in choice for choice in offered)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,11 @@ def test_a_command_on_several_lines_is_the_same_command() -> None:
             "the inverse square root in the final norm divided by zero.",
         ),
         (
+            {"operation": "aten.div", "kind": "zero_over_zero", "limit_dtype": None},
+            "the quotient in the attention softmax of layer 3 divided by zero: all exponentials of a row had become "
+            "zero, as exp(x) does below x = -104.",
+        ),
+        (
             {"operation": "aten._softmax", "kind": "inf_minus_inf", "limit_dtype": None},
             "the softmax in the attention softmax of layer 3 had a row without a finite logit.",
         ),

@@ -7,6 +7,7 @@ from normlab.autopsy.story import Story
 
 Mechanism = Literal[
     "softmax_overflow",  # the exponential of attention logits from which no maximum was subtracted
+    "softmax_underflow",  # all exponentials of a row zero, which no subtracted maximum kept from it
     "attention_logits",  # products of queries and keys too large, or growing
     "attention",  # the projections of attention
     "feed_forward",  # its projections, or the product with its gate
@@ -50,7 +51,7 @@ def _found(finding: FirstNonfinite) -> Mechanism:
         case "bad_input":
             return "bad_input"
         case "zero_over_zero":
-            return "division"
+            return "softmax_underflow" if finding.site.endswith("attend.softmax") else "division"
         case "update_overflow":
             return "weights" if finding.output.name == "weight" else "moments"
         case "inf_minus_inf" if finding.site.endswith("softmax") and not overflowed:

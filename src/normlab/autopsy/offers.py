@@ -40,7 +40,7 @@ LOWER_FACTOR, LONGER_FACTOR = 3, 2
 USUAL_CLIP, USUAL_EPS, USUAL_OPTIMIZER_EPS = 1.0, 1e-5, 1e-8
 NEAR_WARMUP = 2
 """A run that died within so many warmups may have been warmed up too fast."""
-BY_UPDATES: tuple[Mechanism, ...] = ("gradients", "moments", "weights", "unknown")
+BY_UPDATES: tuple[Mechanism, ...] = ("softmax_underflow", "gradients", "moments", "weights", "unknown")
 
 Offers = tuple[Offer, ...]
 

@@ -193,6 +193,8 @@ def _accident(finding: FirstNonfinite) -> str:
             return "had a row without a finite logit"
         case "inf_minus_inf":
             return "met infinities of both signs, and inf - inf is NaN"
+        case "zero_over_zero" if finding.site.endswith("attend.softmax"):
+            return "divided by zero: all exponentials of a row had become zero, as exp(x) does below x = -104"
         case "zero_over_zero":
             return "divided by zero"
     return f"overflowed {_limit(finding)}" if overflowed else "gave a value that is not finite"
