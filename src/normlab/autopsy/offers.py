@@ -61,7 +61,11 @@ BY_MECHANISM: Mapping[Mechanism, Offers] = {
     "softmax_overflow": (
         (STABLE_SOFTMAX, "removes the overflow, not the growth of the logits"),
         *(AS_DRAWN, HARD, SOFT, NORMED_QUERIES, *NORMED_ATTENTION),
-        (SMALL_FFN_WITHOUT_NORM, "starts with a smaller residual stream, so with smaller logits in later layers"),
+        (SMALL_FFN_WITHOUT_NORM, "starts with a smaller residual stream, which may grow all the same"),
+    ),
+    "softmax_underflow": (
+        (STABLE_SOFTMAX, "makes the largest exponential of every row 1, however negative its logits"),
+        *(AS_DRAWN, HARD, SOFT, NORMED_QUERIES, *NORMED_ATTENTION),
     ),
     "attention_logits": (AS_DRAWN, NORMED_QUERIES, *NORMED_ATTENTION, SOFT, HARD),
     "attention": (*SMALLER_BRANCHES, (SMALL_OUT, "starts both last projections smaller")),
