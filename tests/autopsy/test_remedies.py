@@ -179,8 +179,9 @@ def test_a_division_by_zero_gets_a_larger_eps() -> None:
 def test_exponentials_that_all_vanish_are_kept_from_it_by_a_maximum_or_a_bound() -> None:
     vanished = finding(site="attention.attend.softmax", operation="aten.div", kind="zero_over_zero", limit_dtype=None)
     offered = choices(vanished, story(growths=(), crossings=()), setting())
-    assert offered[:3] == ["attention/softmax=stable", "attention/clamp=hard", "attention/clamp=soft"]
-    assert not any("eps" in choice for choice in offered)
+    assert offered[0] == "attention/softmax=stable"
+    assert {"attention/clamp=hard", "attention/clamp=soft", "model/norm=rmsnorm"} <= set(offered)
+    assert not any(".eps=" in choice for choice in offered)
 
 
 @pytest.mark.parametrize(
