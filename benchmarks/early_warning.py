@@ -1,4 +1,4 @@
-"""Does the early warning warn of what comes? 64 runs, of which some die, are trained, then read as if watched less often.
+"""Does the early warning warn of what comes? 64 runs, some of which die, are read as if they were watched less often.
 
 python benchmarks/early_warning.py FOLDER
 python benchmarks/early_warning.py FOLDER --figure forecasts.png
@@ -21,51 +21,25 @@ Intervals are Wilson's, 95 %; they take runs for independent, which runs of one 
 """
 
 import argparse
-import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from omegaconf import OmegaConf
+from early_warning_runs import ARMS, SOFTMAXES, Run, trained
 
-from normlab.app.build import build_model
 from normlab.autopsy.early_warning import EarlyWarning, Forecast
-from normlab.autopsy.limits import Limits, limits_of
-from normlab.core.records import Outcome, StepRecord, decode_number
-from normlab.core.run_folder import RESULTS, RunFolder
+from normlab.autopsy.thresholds import harmless_level
+from normlab.core.records import decode_number
 from normlab.telemetry.instruments import is_due
-
-SETTINGS = (
-    "model=tiny model.context_length=64 data=stories trainer.batch_size=4 trainer.steps=300 schedule.warmup_steps=50 "
-    "trainer.val_every=300 trainer.val_tokens=4096 telemetry=basic telemetry.every=1 logger=none "
-    "autopsy.keep_bundle=false"
-).split()
-ARMS = {
-    "pre": ("model/norm=rmsnorm model/placement=pre init=xavier", "3e-3,1e-2,3e-2,1e-1,3e-1"),
-    "post": ("model/norm=rmsnorm model/placement=post init=xavier", "3e-3,1e-2,3e-2,1e-1,3e-1"),
-    "none": ("model/norm=none init=gpt2", "3e-3,1e-2,3e-2"),
-    "none-small": ("model/norm=none init=xavier init/scale=small_out", "3e-3,1e-2,3e-2"),
-}
-SOFTMAXES = ("naive", "stable")
-SEEDS = (1, 2)
-NUM_PROCESSES = 2
 
 INTERVALS = (1, 5, 10, 25, 50)
 FACTOR, FACTORS = 2.0, (1.0, 2.0, 3.0)
 LARGE_GRADIENT, LEAST_HISTORY = 10.0, 10
-LARGE_LOGIT = 50.0
+LARGE_LOGIT, HARMLESS_LOGIT = 50.0, harmless_level("attention_logit_max")
 SOON_STEPS = 50
-VOCAB_SIZE = 1024
-ALWAYS_THERE = ("step", "tokens", "seconds", "lr", "train_loss", "grad_norm", "val_loss")
 
 
 def main() -> None:
@@ -74,102 +48,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--figure", type=Path, help="a PNG of forecasts against what came")
     arguments = parser.parse_args()
-    sweeps = [(arm, softmax, seed) for arm in ARMS for softmax in SOFTMAXES for seed in SEEDS]
-    with ThreadPoolExecutor(NUM_PROCESSES) as pool:
-        list(pool.map(lambda sweep: train(arguments.folder, *sweep), sweeps))
-    runs = [read_run(folder) for folder in finished(arguments.folder)]
+    runs = trained(arguments.folder)
     print_outcomes(runs)
     by_interval = {every: {run.name: warnings_of(run, every) for run in runs} for every in INTERVALS}
     print_table(runs, by_interval)
     print_splits(runs, by_interval)
     print_rivals(runs, by_interval)
+    print_suddenness(runs, by_interval[1])
     if arguments.figure is not None:
         draw(runs, by_interval[1], arguments.figure)
-
-
-# Training: one sweep over learning rates for each arm, softmax and seed.
-
-
-def train(root: Path, arm: str, softmax: str, seed: int) -> None:
-    """The runs of a sweep that have no result yet, in a sweep folder of their own."""
-    overrides, rates = ARMS[arm]
-    sweep = root / f"{arm}-{softmax}-{seed}"
-    own = [folder for folder in finished(root) if sweep in folder.path.parents]
-    done = {float(OmegaConf.load(folder.config).optimizer.lr) for folder in own}
-    missing = [rate for rate in rates.split(",") if float(rate) not in done]
-    if not missing:
-        return
-    attempt = sweep / f"attempt_{len(list(sweep.glob('attempt_*'))) + 1}"
-    attempt.mkdir(parents=True)
-    command = [sys.executable, "src/run.py", "--multirun", *SETTINGS, *overrides.split(), f"seed={seed}"]
-    command += [f"attention/softmax={softmax}", f"optimizer.lr={','.join(missing)}"]
-    command += [f"hydra.sweep.dir={attempt.resolve()}"]
-    with open(attempt / "log.txt", "w", encoding="utf-8") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
-
-
-def finished(root: Path) -> Iterator[RunFolder]:
-    """The folders of runs with a result."""
-    for summary in sorted(root.glob("*/attempt_*/*/summary.json")):
-        folder = RunFolder(summary.parent)
-        if folder.result() in RESULTS:
-            yield folder
-
-
-# Reading.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run as its folder has it. ``death`` is its step; ``cause`` the kind that the autopsy found, or the outcome."""
-
-    name: str
-    arm: str
-    softmax: str
-    death: int | None
-    cause: str
-    ends_in_nan: bool
-    records: Sequence[dict[str, Any]]
-    limits: Limits
-
-    def records_at(self, every: int) -> Iterator[StepRecord]:
-        """The records as the lab would have taken them with ``telemetry.every``."""
-        for record in self.records:
-            step, telemetry = record["step"], {}
-            values = {tag: decode_number(value) for tag, value in record.items() if tag != "notes"}
-            if is_due(step, every) or not (math.isfinite(values["train_loss"]) and math.isfinite(values["grad_norm"])):
-                telemetry = {tag: value for tag, value in values.items() if tag not in ALWAYS_THERE}
-            yield StepRecord(
-                step=step,
-                tokens=record["tokens"],
-                seconds=0.0,
-                lr=0.0,
-                train_loss=values["train_loss"],
-                grad_norm=values["grad_norm"],
-                telemetry=telemetry,
-            )
-
-
-def read_run(folder: RunFolder) -> Run:
-    """A run from its folder."""
-    config, summary = OmegaConf.load(folder.config), folder.read_summary()
-    has_died, cause = summary["outcome"] != Outcome.COMPLETED, ""
-    if has_died:
-        found = json.loads(folder.autopsy_json.read_text(encoding="utf-8"))["finding"]
-        cause = summary["outcome"] if found is None else found["kind"]
-    sweep = folder.path.parent.parent.name
-    arm, softmax, _ = sweep.rsplit("-", 2)
-    return Run(
-        name=f"{sweep} lr={config.optimizer.lr:g}",
-        arm=arm,
-        softmax=softmax,
-        death=summary["outcome_step"] if has_died else None,
-        cause=cause,
-        ends_in_nan=not math.isfinite(decode_number(summary["final_val_loss"] or 0.0)),
-        records=list(folder.read_metrics()),
-        limits=limits_of(build_model(config, VOCAB_SIZE, torch.device("cpu"))),  # type: ignore[arg-type]
-    )
 
 
 # What was said, and what of it came true.
@@ -216,11 +103,8 @@ def alarm_of_gradient(run: Run) -> int | None:
 
 def alarm_of_logit(run: Run, every: int) -> int | None:
     """The first reading of a large attention logit where the softmax is naive."""
-    for record in run.records_at(every) if run.softmax == "naive" else ():
-        logits = (value for tag, value in record.telemetry.items() if tag.startswith("attention_logit_max/"))
-        if any(value > LARGE_LOGIT for value in logits):
-            return record.step
-    return None
+    logits = run.largest_logits() if run.softmax == "naive" else {}
+    return next((step for step, logit in logits.items() if logit > LARGE_LOGIT and is_due(step, every)), None)
 
 
 # Tables, in Markdown.
@@ -370,19 +254,35 @@ def print_rival(name: str, runs: Sequence[Run], alarms: dict[str, int | None]) -
     row(name, Share(len(leads), len(died)), spread(leads), Share(false_alarms, len(lived)), soon)
 
 
+def print_suddenness(runs: Sequence[Run], given: Given) -> None:
+    """Added when the runs were known: how sudden deaths were, and how close runs came that were warned and lived."""
+    columns = "deaths, naive", "steps since logits were harmless", "logit a step before", "peak where warned and lived"
+    head("arm", *columns)
+    for arm in ARMS:
+        own = [(run, run.largest_logits()) for run in runs if (run.arm, run.softmax) == (arm, "naive")]
+        died = [(run.death, logits) for run, logits in own if run.death is not None]
+        since = [death - last_harmless(logits, before=death) for death, logits in died]
+        late = [logits[death - 1] for death, logits in died if death > 1]
+        peaks = [max(logits.values()) for run, logits in own if run.death is None and given[run.name]]
+        row(arm, len(died), spread(since), spread(late), spread(peaks))
+
+
+def last_harmless(logits: dict[int, float], before: int) -> int:
+    """The last step before another with logits that healthy networks have; 0 where there is none."""
+    return max((step for step, logit in logits.items() if step < before and logit <= HARMLESS_LOGIT), default=0)
+
+
 def draw(runs: Sequence[Run], given: Given, path: Path) -> None:
     """Every warning of the runs that died: steps forecast against steps that came."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.add_subplot()
-    for softmax, marker in zip(SOFTMAXES, "ox", strict=True):
-        own = [(run.death, one) for run in runs if run.softmax == softmax for one in given[run.name]]
-        came = [(one.crosses_at - one.step, death - one.step) for death, one in own if death is not None]
-        axes.scatter(*zip(*came, strict=True), marker=marker, label=f"softmax={softmax}")
-    ends = (1, 300)
+    came = [(one.crosses_at - one.step, run.death - one.step) for run in runs if run.death for one in given[run.name]]
+    axes.scatter([said for said, _ in came], [was for _, was in came], alpha=0.6)
+    ends = (0.8, 60.0)
     axes.plot(ends, ends, color="black", linewidth=1, label="as forecast")
-    axes.fill_between(ends, (1, 1), [FACTOR * end for end in ends], color="black", alpha=0.08, label="borne out")
+    axes.fill_between(ends, 0.8, [FACTOR * end for end in ends], color="black", alpha=0.08, label="borne out")
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="steps forecast", ylabel="steps until the death")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
