@@ -151,7 +151,8 @@ def fingerprint_of(choices: Mapping[str, str], lr: float | None, seed: int) -> s
 def val_loss_at(choices: Mapping[str, str], lr: float, seed: int, step: int) -> float:
     """Falls with the steps; lowest at the rate 0.01; 0.2 worse without a norm, 0.05 worse with placement post."""
     worse = 0.2 * (choices.get("model/norm") == "none") + 0.05 * (choices.get("model/placement") == "post")
-    noise = 0.01 * math.sin(17 * seed + 1000 * lr + 2 * (choices.get("attention/clamp") == "hard"))
+    phase = 2 * (choices.get("attention/clamp") == "hard") + 3 * (choices.get("model/placement") == "post")
+    noise = 0.01 * math.sin(17 * seed + 1000 * lr + phase)
     return 2 + worse + 0.3 * math.log10(lr / 0.01) ** 2 + noise + 4.9 * math.exp(-step / 15)
 
 

@@ -6,6 +6,7 @@ where both were tried at the same rates; ``BestRate.left_out_loss`` shows by how
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from normlab.report.intervals import losses_by_seed
@@ -33,8 +34,8 @@ class Side:
 class Comparison:
     """A variant's validation loss less the baseline's, in nats per token, on the shared seeds.
 
-    ``p_adjusted`` is after Holm over all comparisons of the same table. The mean's interval is that of this comparison
-    alone, so it may leave out zero where the finding is "not distinguishable".
+    ``p_adjusted`` is after Holm over all comparisons of the same table, each set of runs counted once. The mean's
+    interval is that of this comparison alone, so it may leave out zero where the finding is "not distinguishable".
     """
 
     variant: Side
@@ -57,11 +58,13 @@ def comparisons(sweep: SweepResult, measure: Measure) -> list[Comparison]:
     differences = [
         paired_difference(losses_by_seed(runs, measure), losses_by_seed(reference, measure)) for _, runs in others
     ]
-    same = [_are_the_same(runs, reference) for _, runs in others]
-    tested = [None if is_same else found.p for found, is_same in zip(differences, same, strict=True)]
+    folders = [_folders(runs) for _, runs in others]
+    tested = {of: found.p for of, found in zip(folders, differences, strict=True) if of != _folders(reference)}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     made = []
-    for (variant, runs), found, is_same, p in zip(others, differences, same, holm(tested), strict=True):
-        finding = _finding(found, p, is_same)
+    for (variant, runs), found, of in zip(others, differences, folders, strict=True):
+        p = adjusted.get(of)
+        finding = _finding(found, p, is_same=of not in tested)
         sides = _side(variant, runs, measure), _side(baseline, reference, measure)
         made.append(
             Comparison(
@@ -82,9 +85,9 @@ def _at_best_rate(runs: Sequence[RunResult]) -> list[RunResult]:
     return [] if rate is None else [run for run in runs if run.lr == rate.lr]
 
 
-def _are_the_same(runs: Sequence[RunResult], reference: Sequence[RunResult]) -> bool:
-    """Whether the choices that differ build the same model, so that both sides are one set of runs."""
-    return {run.folder for run in runs} == {run.folder for run in reference}
+def _folders(runs: Sequence[RunResult]) -> frozenset[Path]:
+    """What runs are the same by: choices that build the same model share them, and are tested once."""
+    return frozenset(run.folder for run in runs)
 
 
 def _side(variant: Variant, runs: Sequence[RunResult], measure: Measure) -> Side:

@@ -59,4 +59,4 @@ def _p_of(differences: Sequence[float]) -> float | None:
     scale = max(map(abs, differences))
     if float(np.std(differences, ddof=1)) <= 1e-12 * scale:
         return 1.0 if math.isclose(scale, 0.0, abs_tol=1e-300) else 0.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(np.asarray(stats.ttest_1samp(differences, 0.0))[1])

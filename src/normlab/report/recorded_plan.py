@@ -35,7 +35,7 @@ def _sweep(folder: Path, plan: Mapping[str, Any]) -> SweepResult:
         experiment=plan.get("experiment"),
         question=plan.get("question"),
         baseline=None if baseline is None else {str(key): str(value) for key, value in baseline.items()},
-        claims=list(plan.get("claims") or []),
+        claims=[dict(claim) for claim in plan.get("claims") or []],
         varied={
             str(key): [str(value) for value in values] for key, values in plan["varied"].items() if key not in NO_CHOICE
         },
