@@ -14,6 +14,7 @@ from tests.app.planted import AGAIN, QUIET, RUN, SMALL, autopsy_of, planted
 from tests.app.planting import planted_error
 from torch import Tensor, nn
 
+from normlab.app.build import build_model
 from normlab.core.run_folder import RunFolder
 from normlab.train.loop import training_records
 
@@ -212,3 +213,30 @@ def test_a_death_that_only_compiled_code_dies_is_told_as_such(
     assert plainly in run.autopsy_markdown.read_text()
     assert command(*AGAIN).exit_code == 0
     assert plainly in run.autopsy_markdown.read_text()
+
+
+@pytest.mark.parametrize("recompute_steps", [0, 100])
+def test_a_validation_that_is_not_finite_is_replayed_on_its_batch(
+    command, text_data, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute_steps: int
+) -> None:
+    """The embedding of a byte that only the validation text has is too large for any product."""
+    (tmp_path / "c.txt").write_text("The dog sat on the ~ cat. " * 40)
+
+    def with_large_row(*arguments: Any) -> nn.Module:
+        model = build_model(*arguments)
+        with torch.no_grad():
+            model.token_embedding.weight[ord("~")] = 3e38
+        return model
+
+    for module in ("build", "deaths"):
+        monkeypatch.setattr(f"normlab.app.{module}.build_model", with_large_row)
+    mortal = ("model/norm=none", "trainer.val_every=2", f"autopsy.recompute_steps={recompute_steps}")
+    said = command(*SMALL, *mortal, *text_data, QUIET, RUN)
+    assert said.exit_code == 0, said.err
+    assert said.out.startswith("nonfinite at step 2: the validation loss is nan.")
+    assert run.read_summary()["instabilities"][-1]["what"] == "the validation loss is nan"
+    autopsy = autopsy_of(run)
+    assert (autopsy["step"], autopsy["finding"]["phase"], autopsy["finding"]["layer"]) == (2, "forward", 0)
+    assert recomputed(run) == (taken(run) if recompute_steps > 0 else {})
+    assert command(*AGAIN, QUIET).exit_code == 0
+    assert autopsy_of(run)["finding"] == autopsy["finding"]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from typing import Any
 
+import pytest
 import torch
 from tests.train.test_loop import adamw_for, batch, records_of, schedule, settings_of
 
@@ -59,16 +60,25 @@ def test_rollback_goes_back_so_many_times() -> None:
 class Rehearsal:
     """A run whose forward pass gives NaN on the batches of its bad steps; checkpoints, in memory, every fourth step."""
 
-    def __init__(self, model: LanguageModel, policy: OnInstability, bad_steps: Collection[int], *, steps: int = 12):
+    def __init__(
+        self,
+        model: LanguageModel,
+        policy: OnInstability,
+        bad_steps: Collection[int],
+        *,
+        bad_validations: Collection[int] = (),
+        steps: int = 12,
+        val_every: int = 12,
+    ):
         self.state = RunState()
         self.seen: list[int] = []
         self._model, self._optimizer = model, adamw_for(model)
-        self._bad_steps = bad_steps
+        self._bad_steps, self._bad_validations = bad_steps, bad_validations
         self._saved: dict[int, Any] = {}
         hook = model.register_forward_hook(self._poison)
         self._save()
         self.records: list[StepRecord] = []
-        settings = settings_of(steps, val_every=steps)
+        settings = settings_of(steps, val_every=val_every)
         for record in records_of(
             model, self._optimizer, self.state, settings, self._batch, policy=policy, go_back=self._go_back
         ):
@@ -82,7 +92,8 @@ class Rehearsal:
         return batch(step)
 
     def _poison(self, model: torch.nn.Module, args: tuple[Any, ...], logits_BTV: torch.Tensor) -> torch.Tensor:
-        return logits_BTV * math.nan if self.seen[-1] in self._bad_steps and model.training else logits_BTV
+        bad = self._bad_steps if torch.is_grad_enabled() else self._bad_validations
+        return logits_BTV * math.nan if self.seen[-1] in bad else logits_BTV
 
     def _save(self) -> None:
         parts = (self._model.state_dict(), self._optimizer.state_dict(), self.state)
@@ -125,7 +136,7 @@ def test_a_run_that_continues_is_the_run_without_the_bad_steps(micro: LanguageMo
     run = Rehearsal(micro, Continue(max_in_a_row=3), {6, 7})
     assert run.state.outcome == Outcome.COMPLETED
     assert run.outcomes() == [(6, Action.WENT_ON, None), (7, Action.WENT_ON, None)]
-    assert run.records[5].notes == ("the training loss is nan; training goes on without this step",)
+    assert run.records[5].notes == ("the training loss is nan; training goes on",)
     assert run.records[4].notes == run.records[7].notes == ()
     assert_same_bits(micro, weights_after(twin, [(step, step) for step in range(1, 13) if step not in (6, 7)]))
 
@@ -163,6 +174,28 @@ def test_where_there_is_no_checkpoint_to_go_back_to_the_run_stops(micro: Languag
         micro.head.weight[0, 0] = math.nan
     assert len(list(records)) == 1
     assert (state.outcome, state.instabilities[0].action) == (NONFINITE, Action.STOPPED)
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome", "actions"),
+    [
+        (Stop(), NONFINITE, [(6, Action.STOPPED, None)]),
+        (Continue(max_in_a_row=3), Outcome.COMPLETED, [(6, Action.WENT_ON, None)]),
+        (Rollback(max_rollbacks=3), Outcome.COMPLETED, [(6, Action.WENT_BACK, 4)]),
+    ],
+)
+def test_a_validation_that_is_not_finite_is_an_instability_of_its_step(
+    micro: LanguageModel, policy: OnInstability, outcome: Outcome, actions: list
+) -> None:
+    run = Rehearsal(micro, policy, (), bad_validations=(6,), val_every=3)
+    assert run.state.outcome == outcome
+    assert run.outcomes() == actions
+    assert run.state.instabilities[0].what == "the validation loss is nan"
+    assert math.isfinite(run.records[5].train_loss) and math.isnan(run.records[5].val_loss or 0.0)
+
+
+def test_a_last_validation_that_is_not_finite_is_how_the_run_ends(micro: LanguageModel) -> None:
+    assert Rehearsal(micro, Continue(max_in_a_row=3), (), bad_validations=(12,)).state.outcome == NONFINITE
 
 
 def losses_through(

@@ -22,6 +22,7 @@ from normlab.core.run_folder import RunFolder
 from normlab.telemetry.sinks import Sink
 from normlab.train.black_box import BlackBox, copy_run
 from normlab.train.checkpoint import load_checkpoint
+from normlab.train.evaluate import validation_loss
 from normlab.train.finite import are_finite
 from normlab.train.hardware import autocast
 from normlab.train.instability import Action, Continue
@@ -30,6 +31,7 @@ from normlab.train.loop import training_records
 from normlab.train.saved_state import run_state_from
 from normlab.train.stability import Stability
 from normlab.train.state import RunState
+from normlab.train.step import Batch
 
 
 def examine_death(
@@ -43,21 +45,23 @@ def examine_death(
     settings: AutopsySettings = instantiate(config.autopsy)
     model = build_model(config, experiment.model.vocab_size, experiment.device)
     again = replace(experiment, model=model, optimizer=build_optimizer(config, model))
-    is_fatal_step = state.outcome == Outcome.NONFINITE
     is_intact = are_finite(experiment.model.parameters())
+    is_of_validation = state.final_val_loss is not None and not math.isfinite(state.final_val_loss)
+    is_replayed = state.outcome == Outcome.NONFINITE
     then = deepcopy(state)
     if settings.recompute_steps > 0 or not is_intact:
         then = _start(again, folder, state, black_box, settings.recompute_steps)
-    elif is_fatal_step:
+    elif is_replayed and not is_of_validation:
         then.step -= 1
     from_step = then.step
     records = _steps_again(again, config, then, last_step=state.step)
-    before = list(islice(records, max(state.step - 1 - from_step, 0)))
+    num_before = state.step - from_step if is_of_validation else state.step - 1 - from_step
+    before = list(islice(records, max(num_before, 0)))
     found = None
-    if is_fatal_step:
+    if is_replayed:
         if is_intact:
             copy_run(experiment.model, experiment.optimizer, (model, again.optimizer))
-        batch = again.batches.training(state.step)
+        batch = _bad_validation_batch(again) if is_of_validation else again.batches.training(state.step)
         found = replay(config, model, again.optimizer, batch, state.step)
         if settings.keep_bundle:
             save_bundle(folder, model, again.optimizer, then, batch)
@@ -69,11 +73,22 @@ def examine_death(
         what=state.instabilities[-1].what,
         finding=found,
         last_records=last_records,
-        replayed=replayed_from(_origin_of_weights(from_step, is_intact), config) if is_fatal_step else None,
+        replayed=replayed_from(_origin_of_weights(from_step, is_intact), config) if is_replayed else None,
         statistics=_origin(from_step, before, folder, bool(last_records)),
     )
     as_drawn = build_model(config, model.vocab_size, torch.device("cpu"))  # a GPU holds two models and a copy already
     return write_autopsy(config, folder, as_drawn, death, logger)
+
+
+def _bad_validation_batch(experiment: Experiment) -> Batch:
+    """The first batch of a validation whose loss is not finite; a last one, where none is any more."""
+    batch = None
+    for batch in experiment.batches.validation():
+        precision = autocast(experiment.device, experiment.settings.precision)
+        if not math.isfinite(validation_loss(experiment.model, [batch], precision)):
+            break
+    assert batch is not None  # a validation has at least one window
+    return batch
 
 
 def _largest_difference(records: Iterable[StepRecord], folder: RunFolder) -> float:
@@ -128,7 +143,7 @@ def _start(
 
 def _steps_again(again: Experiment, config: DictConfig, state: RunState, last_step: int) -> Iterator[StepRecord]:
     """The records of the steps up to the last, every statistic read, nothing validated, nothing stopped for."""
-    settings = replace(again.settings, steps=last_step, val_every=last_step + 1)
+    settings = replace(again.settings, steps=last_step)
     state.outcome = None
     records = training_records(
         again.model,
@@ -136,7 +151,7 @@ def _steps_again(again: Experiment, config: DictConfig, state: RunState, last_st
         again.loss,
         again.schedule,
         again.batches.training,
-        lambda: (),
+        None,
         settings=settings,
         precision=autocast(again.device, settings.precision),
         stability=Stability(

@@ -22,7 +22,7 @@ def training_records(
     loss: Loss,
     schedule: Schedule,
     training_batch: Callable[[int], Batch],
-    validation_batches: Callable[[], Iterable[Batch]],
+    validation_batches: Callable[[], Iterable[Batch]] | None,
     *,
     settings: TrainerSettings,
     precision: AbstractContextManager[object],
@@ -33,7 +33,7 @@ def training_records(
 
     Whoever takes the records may stop at any time: model, optimizer and state then stand exactly after the last
     one. The outcome is set together with the last record. Where training goes back to older weights, the count of
-    steps goes on.
+    steps goes on. Without ``validation_batches`` nothing is validated.
     """
     started = time.perf_counter() - state.seconds
     while state.outcome is None and state.step < settings.steps:
@@ -44,8 +44,11 @@ def training_records(
         outcome, notes = stability.after(step, result)
 
         val_loss = None
-        if result.is_finite and (step % settings.val_every == 0 or outcome is not None):
+        is_due = step % settings.val_every == 0 or outcome is not None
+        if validation_batches is not None and result.is_finite and is_due:
             val_loss = validation_loss(model, validation_batches(), precision)
+            outcome, said = stability.after_validation(step, val_loss, outcome)
+            notes += said
         record = StepRecord(
             step=step,
             tokens=state.tokens + batch.targets_BT.numel(),

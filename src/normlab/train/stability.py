@@ -40,7 +40,8 @@ class Stability:
         notes = () if spike is None else (str(spike),)
         unstable = self._monitor.observe(step, result)
         if unstable is not None and not self._is_known(unstable):
-            action, said = self._act(step, result, unstable)
+            what = LEFT if unstable == Outcome.DIVERGED else what_was_not_finite(result)
+            action, said = self._act(Trouble(step, unstable, result.has_damaged_weights), what)
             notes += said
             if action == Action.STOPPED:
                 return unstable, notes
@@ -48,25 +49,33 @@ class Stability:
             return None, notes
         return unstable or Outcome.COMPLETED, notes
 
+    def after_validation(
+        self, step: int, val_loss: float, outcome: Outcome | None
+    ) -> tuple[Outcome | None, tuple[str, ...]]:
+        """The same, once the step has been validated: ``outcome`` is what it had come to before that."""
+        if math.isfinite(val_loss) or outcome not in (None, Outcome.COMPLETED):
+            return outcome, ()
+        action, said = self._act(Trouble(step, Outcome.NONFINITE, False), f"the validation loss is {val_loss}")
+        return (Outcome.NONFINITE, ()) if action == Action.STOPPED else (outcome, said)
+
     def _is_known(self, unstable: Outcome) -> bool:
         """A lost loss was decided on when the patience ended."""
         return unstable == Outcome.DIVERGED and self._state.history.steps_above > self._patience_steps
 
-    def _act(self, step: int, result: StepResult, unstable: Outcome) -> tuple[Action, tuple[str, ...]]:
-        state = self._state
+    def _act(self, trouble: Trouble, what: str) -> tuple[Action, tuple[str, ...]]:
+        state, step, outcome = self._state, trouble.step, trouble.outcome
         action = Action.STOPPED  # after the last step there is nothing to go on or back for
         if step < self._last_step:
-            action = self._policy(state.instabilities, Trouble(step, unstable, result.has_damaged_weights))
+            action = self._policy(state.instabilities, trouble)
         back_to = None
         if action == Action.WENT_BACK:
-            before = self._go_back(step - self._patience_steps if unstable == Outcome.DIVERGED else step - 1)
+            before = self._go_back(step - self._patience_steps if outcome == Outcome.DIVERGED else step - 1)
             if before is None:
                 action = Action.STOPPED
             else:
                 back_to = before.step
                 state.remember_only(before)
-        what = LEFT if unstable == Outcome.DIVERGED else what_was_not_finite(result)
-        event = Instability(step=step, outcome=unstable, what=what, action=action, back_to=back_to)
+        event = Instability(step=step, outcome=outcome, what=what, action=action, back_to=back_to)
         state.instabilities.append(event)
         return action, () if action == Action.STOPPED else (_sentence(event),)
 
@@ -75,7 +84,7 @@ def _sentence(event: Instability) -> str:
     if event.back_to is not None:
         back = f"training went back to the weights of step {event.back_to} and past the batches up to {event.step}"
         return f"{event.what}; {back}"
-    return f"{event.what}; training goes on" + ("" if event.what == LEFT else " without this step")
+    return f"{event.what}; training goes on"
 
 
 def what_was_not_finite(result: StepResult) -> str:
