@@ -62,9 +62,14 @@ def check_same_experiment(config: DictConfig, admitted: Sequence[str]) -> None:
 
 
 def _begun(path: str) -> RunFolder:
-    """The run folder at ``path``: one with a configuration, or at least the command line that it was started with."""
+    """The run folder at ``path``: one with a configuration, or at least the command line that it was started with.
+
+    A process that was killed as it noted that has left an empty file.
+    """
     folder = RunFolder(Path(path))
-    return folder if _notes_of(folder).is_file() else RunFolder.existing(path, "resume")
+    notes = _notes_of(folder)
+    has_notes = notes.is_file() and notes.stat().st_size > 0
+    return folder if has_notes else RunFolder.existing(path, "resume")
 
 
 def _recorded_overrides(folder: RunFolder) -> list[str]:
