@@ -188,7 +188,7 @@ def _records(choices: Mapping[str, str], lr: float, seed: int, fate: str) -> lis
 
 
 def _telemetry(choices: Mapping[str, str], lr: float, step: int, is_fatal: bool) -> dict[str, float]:
-    grows = choices["model/norm"] == "none"
+    grows = choices.get("model/norm") == "none"
     tags = {}
     for layer in range(NUM_LAYERS):
         growth = math.exp((4 * lr * step if grows else 0.01 * step) * (layer + 1) / NUM_LAYERS)
@@ -198,7 +198,7 @@ def _telemetry(choices: Mapping[str, str], lr: float, step: int, is_fatal: bool)
             tags[f"activation_absmax/{site}/layer_{layer}"] = 5 * size * growth * lost
         tags[f"attention_logit_max/layer_{layer}"] = 89.0 if is_fatal else min(88.0, 2 * growth)
         tags[f"attention_entropy/layer_{layer}"] = 2.5 / growth**0.1
-        if choices["attention/clamp"] == "hard":
+        if choices.get("attention/clamp") == "hard":
             tags[f"clamp_hit_rate/layer_{layer}"] = 0.0 if growth < 15 else 0.1
     return tags
 

@@ -2,14 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
-from scipy import stats
+from tests.report.made import dead_run, made_run, made_sweep
 
 from normlab.report.comparisons import comparisons
 from normlab.report.intervals import loss_at_best_rate, mean_of
 from normlab.report.paired import holm, paired_difference
 from normlab.report.results import RunResult
-from tests.report.made import dead_run, made_run, made_sweep
 
 
 def runs_of(norm: str, losses: list[float | None], **fields: object) -> list[RunResult]:
@@ -68,7 +68,7 @@ def test_no_false_finding_in_most_families_of_true_nulls() -> None:
     """Twelve variants like the baseline, three seeds: the share of sweeps with any finding stays near the bound."""
     false = 0
     for trial in range(200):
-        noise = stats.norm.rvs(size=(13, 3), random_state=trial)
+        noise = np.random.default_rng(trial).normal(size=(13, 3))
         differences = [paired_difference(dict(enumerate(row)), dict(enumerate(noise[0]))) for row in noise[1:]]
         false += any(p < 0.05 for p in holm([found.p for found in differences]) if p is not None)
     assert false / 200 < 0.1
@@ -111,7 +111,7 @@ def test_choices_that_build_the_same_model_are_one_set_of_runs_and_tested_once()
     again = [made_run(**{**vars(run), "choices": {"model/norm": "again"}}) for run in base]
     twin = [made_run(**{**vars(run), "choices": {"model/norm": "twin"}}) for run in other]
     found = comparisons(made_sweep([*base, *again, *other, *twin]), "final")
-    assert [one.finding for one in found][0] == "the same runs"
+    assert found[0].finding == "the same runs"
     assert found[1].p_adjusted == found[1].difference.p == found[2].p_adjusted
 
 

@@ -4,11 +4,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+from tests.report.made import INITIAL_LOSS, dead_run, made_run, made_sweep
 
 from normlab.report.frontier import frontier, frontier_by_seed
 from normlab.report.rate_grid import best_rate, sensitivities, sensitivity
 from normlab.report.results import RunResult
-from tests.report.made import INITIAL_LOSS, dead_run, made_run, made_sweep
 
 RATES = [0.001, 0.01, 0.1]
 

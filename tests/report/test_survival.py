@@ -3,10 +3,10 @@
 import math
 
 import pytest
+from tests.report.made import dead_run, made_run
 
 from normlab.report.outcomes import outcomes_of
 from normlab.report.survival import share_interval, survival_curve
-from tests.report.made import dead_run, made_run
 
 
 def test_the_curve_is_that_of_the_textbook() -> None:

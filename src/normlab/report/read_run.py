@@ -36,7 +36,10 @@ def read_run(planned: RunResult, remark: Remark) -> RunResult | None:
     run = _from_summary(planned, summary, about_this)
     if run.outcome not in RESULTS:
         run = _brought_up_to_date(run, folder, about_this)
-    return replace(run, cause=_cause(run, folder, about_this), facts={**run.facts, **_autopsy_facts(folder)})
+    if not run.is_dead:
+        return run
+    autopsy = _readable_autopsy(folder, about_this)
+    return replace(run, cause=_cause(autopsy), facts={**run.facts, **_autopsy_facts(autopsy)})
 
 
 def _readable_summary(folder: RunFolder, remark: Remark) -> dict[str, Any]:
@@ -99,14 +102,22 @@ def _brought_up_to_date(run: RunResult, folder: RunFolder, remark: Remark) -> Ru
     )
 
 
-def _cause(run: RunResult, folder: RunFolder, remark: Remark) -> Cause | None:
-    """From the autopsy; unknown in all its parts where there is none, or no value was found to be the first."""
-    if not run.is_dead:
-        return None
-    finding = _autopsy(folder).get("finding")
+def _readable_autopsy(folder: RunFolder, remark: Remark) -> Mapping[str, Any]:
+    """Empty where there is none, or a damaged one."""
+    try:
+        autopsy = read_strict_json(folder.autopsy_json)
+    except (OSError, ValueError):
+        autopsy = None
+    if isinstance(autopsy, Mapping):
+        return autopsy
+    remark("it has died and has no autopsy.json that can be read, so its cause of death is unknown.")
+    return {}
+
+
+def _cause(autopsy: Mapping[str, Any]) -> Cause:
+    """Unknown in all its parts where no value was found to be the first, as of a loss that left while finite."""
+    finding = autopsy.get("finding")
     if not isinstance(finding, Mapping):
-        if not folder.autopsy_json.is_file():
-            remark("it has died and has no autopsy.json, so its cause of death is unknown.")
         return Cause(None, None, None)
     kind, layer, site = finding.get("kind"), finding.get("layer"), finding.get("site")
     return Cause(
@@ -116,23 +127,14 @@ def _cause(run: RunResult, folder: RunFolder, remark: Remark) -> Cause | None:
     )
 
 
-def _autopsy_facts(folder: RunFolder) -> dict[str, Any]:
+def _autopsy_facts(autopsy: Mapping[str, Any]) -> dict[str, Any]:
     """What the run saw of its end, and the tag and step of the statistic that grew first."""
-    autopsy = _autopsy(folder)
     facts = {"what": autopsy["what"]} if isinstance(autopsy.get("what"), str) else {}
     story = autopsy.get("story")
     growths = story.get("growths") if isinstance(story, Mapping) else None
     if isinstance(growths, list) and growths and isinstance(growths[0], Mapping):
         facts |= {"first_growth": growths[0].get("tag"), "first_growth_step": growths[0].get("began_at")}
     return facts
-
-
-def _autopsy(folder: RunFolder) -> Mapping[str, Any]:
-    try:
-        autopsy = read_strict_json(folder.autopsy_json)
-    except (OSError, ValueError):
-        return {}
-    return autopsy if isinstance(autopsy, Mapping) else {}
 
 
 def _is_finite(value: object) -> bool:
