@@ -8,6 +8,7 @@ from tests.report.made import dead_run, made_run, made_sweep
 
 from normlab.report.comparisons import comparisons
 from normlab.report.intervals import loss_at_best_rate, mean_of
+from normlab.report.losses import loss_of
 from normlab.report.paired import holm, paired_difference
 from normlab.report.results import RunResult
 
@@ -87,6 +88,18 @@ def test_the_loss_at_the_best_rate_comes_in_nats_and_bits() -> None:
 def test_bits_per_byte_are_not_guessed() -> None:
     found = loss_at_best_rate(runs_of("a", [2.0, 2.2], bytes_per_token=None))
     assert found is not None and found.final is not None and found.final_bits_per_byte is None
+
+
+def test_bits_per_byte_of_some_runs_alone_are_not_those_of_the_variant() -> None:
+    runs = [*runs_of("a", [2.0, 2.2]), made_run(choices={"model/norm": "a"}, seed=2, bytes_per_token=None)]
+    found = loss_at_best_rate(runs)
+    assert found is not None and found.final is not None
+    assert (found.final.num_seeds, found.final_bits_per_byte) == (3, None)
+
+
+def test_a_run_that_left_for_good_has_no_final_loss_but_a_best_checkpoint() -> None:
+    run = made_run(outcome="diverged", final_val_loss=9.0, best_val_loss=2.5)
+    assert (loss_of(run, "final"), loss_of(run, "best"), loss_of(made_run(outcome=None), "best")) == (None, 2.5, None)
 
 
 def test_a_variant_is_compared_in_words_that_say_what_was_shown() -> None:

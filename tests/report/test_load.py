@@ -108,8 +108,8 @@ def test_without_a_plan_the_sweep_is_told_from_its_runs(sweep_folder: Path, plan
 
 
 def test_an_override_that_only_some_runs_name_is_read_from_the_configuration(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", {"trainer.steps": "30"}, 0.01, 0, "completed")
-    write_run(tmp_path / "b", {"model/norm": "none"}, 0.01, 0, "completed")
+    write_run(tmp_path / "a", {"model": "micro", "trainer.steps": "30"}, 0.01, 0, "completed")
+    write_run(tmp_path / "b", {"model": "micro", "model/norm": "none"}, 0.01, 0, "completed")
     assert [dict(run.choices) for run in load_sweep(tmp_path).runs] == [
         {"trainer.steps": "30", "model/norm": "default"},
         {"trainer.steps": str(PLANNED_STEPS), "model/norm": "none"},

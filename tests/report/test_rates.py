@@ -24,8 +24,8 @@ def grid(losses_by_seed: dict[int, list[float | None]]) -> list[RunResult]:
 
 def test_the_frontier_lies_below_the_first_rate_that_kills() -> None:
     runs = grid({0: [2, 2, None], 1: [2, None, None]})
-    together = frontier(runs)
-    assert (together.lr, together.next_dead) == (0.001, 0.01)
+    for together in (frontier(runs), frontier(runs[::-1])):
+        assert (together.lr, together.next_dead) == (0.001, 0.01)
     assert {seed: found.lr for seed, found in frontier_by_seed(runs).items()} == {0: 0.01, 1: 0.001}
 
 

@@ -105,9 +105,18 @@ def test_readings_are_relative_to_the_run_of_the_same_seed_and_leave_nan_out(tmp
         )
     statistic = {"tag": "activation_absmax/ffn/*", "over": "first", "relative_to": RMS}
     assert met({**DIES, "that": {"statistic": {**statistic, "above": 49}}}, made_sweep(runs)) is True
-    assert met({**DIES, "that": {"statistic": {**statistic, "above": 51}}}, made_sweep(runs)) is False
+    assert met({**DIES, "that": {"statistic": {**statistic, "above": 49, "below": 51}}}, made_sweep(runs)) is True
     late = {**statistic, "over": "max", "from_step": 2, "above": 1}
     assert met({**DIES, "that": {"statistic": late}}, made_sweep(runs)) is None
+
+
+def test_an_infinite_reading_is_one(tmp_path: Path) -> None:
+    tag = "attention_logit_max/layer_0"
+    runs = [
+        with_statistics(tmp_path, dead_run(2, choices=NONE, seed=seed), tag, [1.0, float("inf")]) for seed in range(3)
+    ]
+    large = {"statistic": {"tag": "attention_logit_max/*", "over": "last", "above": 1e30}}
+    assert met({**DIES, "that": large}, made_sweep(runs)) is True
 
 
 # rates
@@ -125,6 +134,10 @@ def test_a_rate_may_be_the_best_of_another_variant_or_below_it() -> None:
     below = {**DIES, "where": {**NONE, "lr": {"below_best_of": RMS}}}
     assert met(at_best, made_sweep(runs)) is True
     assert met(below, made_sweep(runs)) is False
+    lower = [dead_run(5, choices={"model/norm": "l2"}, lr=0.001, seed=seed) for seed in range(3)]
+    lower += [made_run(choices={"model/norm": "l2"}, lr=0.01, seed=seed) for seed in range(3)]
+    where = {"model/norm": "l2", "lr": {"below_best_of": RMS}}
+    assert met({**DIES, "where": where}, made_sweep([*runs, *lower])) is True
     running = made_run(choices=RMS, lr=0.1, seed=3, outcome=None)
     found, sentence = decide(at_best, made_sweep([*runs, running]))
     assert found is None and "best rate of norm=rmsnorm is not known" in sentence
@@ -197,6 +210,23 @@ def test_frontiers_that_the_grid_does_not_tell_apart_are_open() -> None:
     sweep = made_sweep([*grid(NONE, 0.01, at), *grid(RMS, 0.01, at)])
     order = {"kind": "order", "quantity": "frontier", "ascending": [NONE, RMS], "min_seeds": 3}
     assert met(order, sweep) is None
+
+
+def test_seeds_that_disagree_and_seeds_that_go_on_decide_no_order() -> None:
+    order = {"kind": "order", "quantity": "loss", "ascending": [RMS, NONE], "min_seeds": 2}
+    assert met(order, made_sweep([*losses(RMS, [2.0, 2.4]), *losses(NONE, [2.3, 2.3])])) is None
+    at = {0.001: 2.5, 0.01: 2.0}
+    runs = [*grid(NONE, 0.01, at), *grid(RMS, 1.0, at)]
+    frontiers = {**order, "quantity": "frontier", "ascending": [NONE, RMS], "min_seeds": 3}
+    assert met(frontiers, made_sweep(runs)) is True
+    assert met(frontiers, made_sweep([*runs, made_run(choices=RMS, lr=0.1, seed=2, outcome=None)])) is None
+
+
+def test_a_run_that_completed_early_may_have_died_later() -> None:
+    alive = [made_run(choices=NONE, seed=seed, steps=40) for seed in range(3)]
+    dead = [dead_run(50, choices=RMS, seed=seed) for seed in range(3)]
+    order = {"kind": "order", "quantity": "death_step", "ascending": [RMS, NONE], "min_seeds": 3}
+    assert met(order, made_sweep([*alive, *dead])) is None
 
 
 def test_a_death_comes_later_also_where_one_never_came() -> None:

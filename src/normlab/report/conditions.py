@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from normlab.core.records import Outcome
@@ -28,17 +30,25 @@ def every(parts: Any) -> bool | None:
 
 def reading(statistic: Mapping[str, Any], run: RunResult) -> float | None:
     """One number for the tags and steps of a run: NaN is no reading, an infinity is one. None without any."""
-    low, high = statistic.get("from_step", 1), statistic.get("to_step", math.inf)
+    metrics = RunFolder(run.folder).metrics
+    size = metrics.stat().st_size if metrics.is_file() else 0
+    bounds = statistic.get("from_step", 1), statistic.get("to_step", math.inf)
+    return _reading(run.folder, size, statistic["tag"], statistic["over"], *bounds)
+
+
+@lru_cache(maxsize=4096)
+def _reading(folder: Path, size: int, tag: str, over: str, low: float, high: float) -> float | None:
+    """Read once for the size that the file of steps has: it grows while the run goes on."""
     readings = []
-    for record in read_all_statistics(RunFolder(run.folder), remark=lambda text: None):
+    for record in read_all_statistics(RunFolder(folder), remark=lambda text: None):
         if low <= record["step"] <= high:
-            found = [value for tag, value in record.items() if fnmatchcase(tag, statistic["tag"])]
+            found = [value for name, value in record.items() if fnmatchcase(name, tag)]
             numbers = [value for value in found if isinstance(value, int | float) and not math.isnan(value)]
             readings += [max(numbers)] if numbers else []
     if not readings:
         return None
-    over = {"max": max(readings), "min": min(readings), "first": readings[0], "last": readings[-1]}
-    return float(over[statistic["over"]])
+    by_name = {"max": max(readings), "min": min(readings), "first": readings[0], "last": readings[-1]}
+    return float(by_name[over])
 
 
 def statistic_in(statistic: Mapping[str, Any], run: RunResult, sweep: SweepResult) -> float | None:
@@ -62,8 +72,14 @@ def _part_holds(key: str, wanted: Any, run: RunResult, sweep: SweepResult) -> bo
             return run.steps > wanted
         case "statistic":
             value = statistic_in(wanted, run, sweep)
-            return None if value is None else wanted.get("above", -math.inf) < value < wanted.get("below", math.inf)
+            return None if value is None else _is_within(value, wanted)
     return _cause_is(key.removeprefix("cause_"), wanted, run)
+
+
+def _is_within(value: float, bounds: Mapping[str, Any]) -> bool:
+    """An infinity is above every bound, also where there is none on its other side."""
+    is_above = "above" not in bounds or value > bounds["above"]
+    return is_above and ("below" not in bounds or value < bounds["below"])
 
 
 def _cause_is(part: str, wanted: Any, run: RunResult) -> bool | None:
