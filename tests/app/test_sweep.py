@@ -71,3 +71,12 @@ def test_long_and_odd_values_make_legal_folder_names(command, tmp_path: Path) ->
     assert len(names) == 2
     assert {name.rpartition("-")[0] for name in names} == {"valid=a.txt", "valid=c.txt"}
     assert all(len(name) <= 100 and not set(name) & set("()&' /") for name in names)
+
+
+def test_the_folder_of_a_sweeps_run_can_be_typed_as_it_is(command, text_data, tmp_path: Path) -> None:
+    assert command("--multirun", *SMALL, *text_data, "model/ffn=silu,swiglu", "seed=0,1").exit_code == 0
+    folder = next(path.parent for path in tmp_path.glob("multirun/**/summary.json")).relative_to(tmp_path)
+    assert "=" in folder.name and "," in folder.name
+    assert command("task=evaluate", f"checkpoint={folder}").exit_code == 0
+    assert "completed already" in command(f"resume={folder}").out
+    assert "nonfinite or diverged" in command("task=autopsy", f"run={folder}").err

@@ -168,6 +168,11 @@ def test_a_run_rolls_back_only_so_often(micro: LanguageModel) -> None:
     assert (run.state.outcome, run.state.step) == (NONFINITE, 9)
 
 
+def test_a_checkpoint_that_leads_to_the_same_trouble_at_once_is_not_gone_back_to_again(micro: LanguageModel) -> None:
+    run = Rehearsal(micro, Rollback(max_rollbacks=3), {7, 8})
+    assert run.outcomes() == [(7, Action.WENT_BACK, 4), (8, Action.WENT_BACK, 0)]
+
+
 def test_where_there_is_no_checkpoint_to_go_back_to_the_run_stops(micro: LanguageModel) -> None:
     records = records_of(micro, adamw_for(micro), state := RunState(), settings_of(5), policy=Rollback(max_rollbacks=2))
     with torch.no_grad():

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from normlab.app.announce import announce, shown_path
 from normlab.app.failures import failure_of
 from normlab.app.options import CONFIG_FOLDER
+from normlab.app.overrides import with_quoted_folders
 from normlab.app.preflight import check_command_line
 from normlab.app.resolvers import register_resolvers
 from normlab.app.resume import with_recorded_overrides
@@ -57,7 +58,7 @@ def _main() -> int:
 
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.argv[1:] = check_command_line(with_recorded_overrides(sys.argv[1:]))
+        sys.argv[1:] = check_command_line(with_recorded_overrides(with_quoted_folders(sys.argv[1:])))
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         announce(f"error: {_one_line(error)}")

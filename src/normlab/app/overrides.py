@@ -14,6 +14,20 @@ from normlab.core.errors import ConfigError
 from normlab.model.layer import part_names
 
 
+FOLDER_KEYS = ("checkpoint", "resume", "run")
+
+
+def with_quoted_folders(arguments: Sequence[str]) -> list[str]:
+    """The arguments; a folder whose name has = or , in it, as those of a sweep's runs have, in quotes for Hydra."""
+    return [_quoted(text) if text.partition("=")[0] in FOLDER_KEYS else text for text in arguments]
+
+
+def _quoted(text: str) -> str:
+    key, _, path = text.partition("=")
+    needs_quotes = "=" in path or "," in path
+    return f"{key}='{path}'" if needs_quotes and path[0] not in "'\"[" else text
+
+
 def parse_override(text: str) -> Override:
     """Hydra's reading of one argument; raises ConfigError where it has none."""
     try:

@@ -56,9 +56,10 @@ def _training_data_is_named(config: DictConfig) -> None:
 
 
 def _checkpoint_decides_the_model(config: DictConfig) -> None:
-    if "checkpoint" not in config:
+    given = next((key for key in ("checkpoint", "run") if key in config), None)
+    if given is None:
         return
     for override in config.hydra.overrides.task:
         group = re.split(r"[./=@]", override.lstrip("+~"))[0]
         if group in DECIDED_BY_CHECKPOINT:
-            raise ConfigError(f"The checkpoint decides the {group}, so {override} has no effect here. Remove it.")
+            raise ConfigError(f"The {given} decides the {group}, so {override} has no effect here. Remove it.")

@@ -32,6 +32,7 @@ STATISTICS_AT = {
 }
 """What is read at or near the sites of a finding, by how these begin."""
 MOST_RANGES = 3
+TOLD_FIT = 0.9
 TOO_FAST_TO_DOUBLE = 1.0
 """Steps, within which a growth is told as a factor a step."""
 
@@ -59,8 +60,13 @@ def story_before(autopsy: Autopsy) -> list[str]:
     """What grew first, what then grew where the first non-finite value arose, what crossed a threshold first."""
     story = autopsy.story
     growths = [*story.growths[:1], *_where_it_died(autopsy.finding, story.growths[1:])]
-    told = [(growth.began_at, growth_sentence(growth, is_first=index == 0)) for index, growth in enumerate(growths)]
     crossings = [crossing for crossing in story.crossings if crossing.step > 1]
+    signs = sorted([growth.began_at for growth in story.growths] + [crossing.step for crossing in crossings])
+    has_first = signs[:1] != signs[1:2] and bool(growths) and growths[0].began_at == signs[0]
+    told = [
+        (growth.began_at, growth_sentence(growth, is_first=has_first and index == 0))
+        for index, growth in enumerate(growths)
+    ]
     told += [(crossing.step, crossing_sentence(crossing, story)) for crossing in crossings[:1]]
     return [sentence for _, sentence in sorted(told, key=lambda pair: pair[0])] or [no_growth(story)]
 
@@ -106,9 +112,12 @@ def growth_sentence(growth: Growth, *, is_first: bool) -> str:
 
 
 def pace_in_words(growth: Growth) -> str:
-    """The time of doubling, or of halving for what falls; a factor a step where that is shorter than a step."""
+    """The time of doubling, or of halving for what falls; a factor a step where that is shorter than a step.
+
+    Nothing of a fit that leaves much of the growth out.
+    """
     fit = growth.fit
-    if fit is None:
+    if fit is None or fit.r_squared < TOLD_FIT:
         return ""
     falls = growth.last < growth.baseline
     if fit.doubling_steps < TOO_FAST_TO_DOUBLE:
@@ -141,7 +150,7 @@ def _capital(sentence: str) -> str:
 
 
 def _crossing_of_fit(growth: Growth) -> str:
-    if growth.limit is None or growth.crosses_at is None:
+    if growth.limit is None or growth.crosses_at is None or not pace_in_words(growth):
         return ""
     return f", a pace that reaches {number_in_words(growth.limit)} at step {growth.crosses_at:,.0f}"
 
@@ -171,8 +180,8 @@ def _bad_input(finding: FirstNonfinite, place: str) -> str:
 def _in_update(finding: FirstNonfinite, place: str) -> str:
     if finding.kind != "update_overflow":
         return (
-            f"All gradients were finite, but their common norm overflowed {_limit(finding)}; the largest is that of "
-            f"{place}."
+            f"All gradients were finite, but the sum of their squares, for their norm, overflowed {_limit(finding)}; the "
+            f"largest is that of {place}."
         )
     tensor = "the new value" if finding.output.name == "weight" else TENSORS.get(finding.output.name, "the state")
     return (

@@ -96,15 +96,20 @@ def _crossing(threshold: Threshold, tag: str, series: Series) -> Iterator[Crossi
 def _loss_shows_at(loss: Series) -> int | None:
     """The first step from which on the loss stays above its course; None where its last finite value is on it.
 
-    Its course is the lowest median of ``LOSS_WINDOW`` readings in a row (of half of them, if there are fewer), plus
-    ``LOSS_SPREADS`` times its spread from one reading to the next, at least ``MIN_RISE`` of itself.
+    Its course is the lowest median of ``LOSS_WINDOW`` readings in a row (of a quarter of them, if there are fewer), plus
+    ``LOSS_SPREADS`` times the spread, from one reading to the next, of all readings up to those: what the loss did once
+    it had left decides nothing. At least it is ``MIN_RISE`` of itself above.
     """
     loss = _finite(loss)
-    width = min(LOSS_WINDOW, len(loss.values) // 2)
+    num_readings = len(loss.values)
+    width = min(LOSS_WINDOW, max(num_readings // 4, min(3, num_readings // 2)))
     if width == 0:
         return None
-    lowest = min(lower_median(window) for window in np.lib.stride_tricks.sliding_window_view(loss.values, width))
-    margin = max(LOSS_SPREADS * step_spread(loss.values), MIN_RISE * abs(lowest))
+    windows = np.lib.stride_tricks.sliding_window_view(loss.values, width)
+    medians = [lower_median(window) for window in windows]
+    lowest = min(medians)
+    last_on_course = len(medians) - 1 - medians[::-1].index(lowest) + width
+    margin = max(LOSS_SPREADS * step_spread(loss.values[:last_on_course]), MIN_RISE * abs(lowest))
     onset = stays_above(loss.values, lowest + margin)
     return None if onset is None else int(loss.steps[onset])
 

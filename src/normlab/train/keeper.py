@@ -49,8 +49,9 @@ class CheckpointKeeper:
         return True
 
     def resume_from(self, checkpoint: Path, *, is_best: bool) -> None:
-        """Make the links what they were when the checkpoint, one of this folder, had just been saved."""
+        """Make the folder what it was when the checkpoint, one of it, had just been saved."""
         self._link(self.folder / checkpoint.name, is_best)
+        self._drop_all_but(self._needed_at(int(checkpoint.name.removeprefix(FOLDER_PREFIX))))
 
     def restore(self, before_step: int) -> dict[str, Any]:
         """Fill weights and optimizer from the newest intact checkpoint of at most ``before_step``; return its state.

@@ -69,7 +69,7 @@ class Stability:
             action = self._policy(state.instabilities, trouble)
         back_to = None
         if action == Action.WENT_BACK:
-            before = self._go_back(step - self._patience_steps if outcome == Outcome.DIVERGED else step - 1)
+            before = self._go_back(self._latest_harmless(trouble)) or self._go_back(step - 1)
             if before is None:
                 action = Action.STOPPED
             else:
@@ -78,6 +78,20 @@ class Stability:
         event = Instability(step=step, outcome=outcome, what=what, action=action, back_to=back_to)
         state.instabilities.append(event)
         return action, () if action == Action.STOPPED else (_sentence(event),)
+
+
+    def _latest_harmless(self, trouble: Trouble) -> int:
+        """The last step that may have been taken before the trouble began.
+
+        Where a return was followed by the next trouble after no more steps than it had made up for, the checkpoint that
+        it went to was in trouble itself.
+        """
+        if trouble.outcome == Outcome.DIVERGED:
+            return trouble.step - self._patience_steps
+        last = next((event for event in reversed(self._state.instabilities) if event.back_to is not None), None)
+        if last is None or last.back_to is None or trouble.step - last.step > last.step - last.back_to:
+            return trouble.step - 1
+        return last.back_to - 1
 
 
 def _sentence(event: Instability) -> str:
