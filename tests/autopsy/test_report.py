@@ -140,8 +140,8 @@ def test_a_command_on_several_lines_is_the_same_command() -> None:
         (
             {"phase": "optimizer", "site": "head.weight", "layer": None, "operation": "norm of the gradients",
              "kind": "product_overflow"},
-            "the sum of their squares, for their norm, overflowed float32 (largest number 3.4e38); the largest is that of "
-            "the weight of the head.",
+            "the sum of their squares, for their norm, overflowed float32 (largest number 3.4e38); the largest is that "
+            "of the weight of the head.",
         ),
         ({"phase": "data", "site": "targets", "layer": None, "kind": "bad_input"}, "the target tokens hold ids"),
         ({"operation": "aten.frobnicate_", "kind": "other", "limit_dtype": None}, "the operation frobnicate in the"),

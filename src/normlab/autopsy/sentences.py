@@ -180,8 +180,8 @@ def _bad_input(finding: FirstNonfinite, place: str) -> str:
 def _in_update(finding: FirstNonfinite, place: str) -> str:
     if finding.kind != "update_overflow":
         return (
-            f"All gradients were finite, but the sum of their squares, for their norm, overflowed {_limit(finding)}; the "
-            f"largest is that of {place}."
+            "All gradients were finite, but the sum of their squares, for their norm, overflowed "
+            f"{_limit(finding)}; the largest is that of {place}."
         )
     tensor = "the new value" if finding.output.name == "weight" else TENSORS.get(finding.output.name, "the state")
     return (

@@ -96,9 +96,9 @@ def _crossing(threshold: Threshold, tag: str, series: Series) -> Iterator[Crossi
 def _loss_shows_at(loss: Series) -> int | None:
     """The first step from which on the loss stays above its course; None where its last finite value is on it.
 
-    Its course is the lowest median of ``LOSS_WINDOW`` readings in a row (of a quarter of them, if there are fewer), plus
-    ``LOSS_SPREADS`` times the spread, from one reading to the next, of all readings up to those: what the loss did once
-    it had left decides nothing. At least it is ``MIN_RISE`` of itself above.
+    Its course is the lowest median of ``LOSS_WINDOW`` readings in a row (of a quarter of them, if there are fewer),
+    plus ``LOSS_SPREADS`` times the spread, from one reading to the next, of all readings up to those: what the loss did
+    once it had left decides nothing. At least it is ``MIN_RISE`` of itself above.
     """
     loss = _finite(loss)
     num_readings = len(loss.values)
