@@ -1,0 +1,111 @@
+"""The answer that a sweep ends with: report/index.html, report.md, figures and results.csv, at any time."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from normlab.core.files import write_whole
+from normlab.report.as_html import as_html
+from normlab.report.as_markdown import as_markdown
+from normlab.report.comparisons import comparisons
+from normlab.report.document import Block, Document, Listing, Paragraph, Section
+from normlab.report.histories import read_histories
+from normlab.report.load import load_sweep
+from normlab.report.number_words import quoted
+from normlab.report.part_on_basis import part_on_basis, part_on_remarks
+from normlab.report.part_on_claims import claims_in_short, part_on_claims
+from normlab.report.part_on_rates import part_on_rates
+from normlab.report.part_on_survival import deaths_in_short, part_on_survival
+from normlab.report.part_on_variants import losses_in_short, part_on_variants
+from normlab.report.pictures import (
+    curve_pictures,
+    growth_pictures,
+    heat_map_pictures,
+    loss_pictures,
+    rate_pictures,
+    survival_pictures,
+)
+from normlab.report.progress import Progress, progress_of
+from normlab.report.results import SweepResult
+from normlab.report.results_csv import results_csv
+from normlab.report.shown import best_arms, distinct
+from normlab.report.variants import label_of
+from normlab.report.verdicts import Verdict, verdicts
+
+FOLDER, PAGE, MARKDOWN, TABLE = "report", "index.html", "report.md", "results.csv"
+
+
+def write_report(sweep_folder: Path) -> Path:
+    """Write the report of a sweep's folder, also while it runs, and return its index.html.
+
+    Every file is replaced as a whole; pictures that an earlier report had and this one has not are removed. Raises
+    UserError where there is neither a plan nor a run.
+    """
+    sweep = load_sweep(sweep_folder)
+    folder = sweep_folder / FOLDER
+    document = document_of(sweep, folder)
+    for picture in document.pictures:
+        write_whole(folder / f"{picture.name}.png", picture.png)
+    write_whole(folder / TABLE, results_csv(sweep))
+    write_whole(folder / MARKDOWN, as_markdown(document))
+    write_whole(folder / PAGE, as_html(document))
+    for path in set(folder.glob("*.png")) - {folder / f"{picture.name}.png" for picture in document.pictures}:
+        with suppress(OSError):
+            path.unlink()
+    return folder / PAGE
+
+
+def document_of(sweep: SweepResult, report_folder: Path) -> Document:
+    """The report; links lead from ``report_folder``."""
+    progress, decided = progress_of(sweep), verdicts(sweep)
+    title = f"Report of the sweep {sweep.experiment or sweep.folder.resolve().name}"
+    if not sweep.runs:
+        lead: list[Block] = [Paragraph(progress.text, is_notice=True)]
+        return Document(title, lead, [part_on_basis(sweep, progress), part_on_remarks(sweep)])
+    compared = comparisons(sweep, "final")
+    histories = read_histories(sweep.runs)
+    return Document(
+        title,
+        [*_question(sweep), *_state(progress), *_in_short(sweep, progress, decided, losses_in_short(sweep, compared))],
+        [
+            part_on_claims(decided),
+            part_on_variants(sweep, compared, loss_pictures(sweep)),
+            part_on_survival(sweep, report_folder, survival_pictures(sweep)),
+            part_on_rates(sweep, rate_pictures(sweep)),
+            Section("Learning curves", [*_same_runs(sweep), *curve_pictures(sweep, histories)]),
+            Section("Growth of activations and attention logits", growth_pictures(sweep, histories)),
+            Section("Heat maps", heat_map_pictures(sweep)),
+            part_on_basis(sweep, progress),
+            part_on_remarks(sweep),
+        ],
+    )
+
+
+def _question(sweep: SweepResult) -> list[Block]:
+    return [Paragraph(f"The question: {sweep.question}")] if sweep.question else []
+
+
+def _state(progress: Progress) -> list[Block]:
+    if progress.is_complete:
+        return []
+    return [Paragraph(f"This sweep is not complete, and all below may still change. {progress.text}", is_notice=True)]
+
+
+def _in_short(sweep: SweepResult, progress: Progress, decided: Sequence[Verdict], losses: Sequence[str]) -> list[Block]:
+    claims = claims_in_short(decided)
+    said = [
+        *([claims] if claims else []),
+        *([progress.text] if progress.is_complete else []),
+        *deaths_in_short(sweep),
+        *losses,
+    ]
+    return [Paragraph("In short:"), Listing(said)]
+
+
+def _same_runs(sweep: SweepResult) -> list[Block]:
+    """Which variants have no line of their own."""
+    _, same = distinct(best_arms(sweep))
+    if not same:
+        return []
+    names = [f"{label_of(variant)} is {label_of(other)}" for variant, other in same.items()]
+    return [Paragraph(f"Choices that build the same model have the same runs, drawn once: {quoted(names)}.")]

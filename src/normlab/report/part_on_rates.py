@@ -1,0 +1,62 @@
+"""The part of a report on the learning rate: how far each variant survives, and how much the rate matters to it."""
+
+from collections.abc import Sequence
+
+from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
+from normlab.report.frontier import Frontier, frontier, frontier_by_seed
+from normlab.report.number_words import count, number
+from normlab.report.rate_grid import Sensitivity, best_rate, sensitivities
+from normlab.report.results import RunResult, SweepResult
+from normlab.report.shown import baseline_first
+from normlab.report.variants import by_variant, label_of
+
+METHOD = (
+    "The frontier is where survival ends: the largest rate up to which every run of every seed survived, with the "
+    "smallest rate that killed one. Sensitivity is the mean over the rates of the loss less the lowest, in nats, a "
+    "death counting as the loss at initialisation (Wortsman et al. 2023): 0 for a variant to which the rate is all "
+    "one. Its interval is a bootstrap over seeds; with few seeds it shows the spread and proves nothing. \"Left out\" "
+    "is the mean loss of each seed at the rate that is best for the others, which is free of choosing and reporting "
+    "on the same seeds."
+)  # fmt: skip
+
+
+def part_on_rates(sweep: SweepResult, pictures: Sequence[Picture]) -> Section:
+    """None where one rate was tried."""
+    rates = {run.lr for run in [*sweep.runs, *sweep.not_begun]}
+    if len(rates) < 2:
+        return Section("Learning rate", [])
+    grouped, found = by_variant(sweep), sensitivities(sweep)
+    rows = [[Cell(label_of(variant)), *_cells(grouped[variant], found[variant])] for variant in baseline_first(sweep)]
+    header = ["Variant", "Frontier", "Frontier by seed", "Best rate", "Left out, nats per token", "Sensitivity, nats"]
+    measured = next((one for one in found.values() if one is not None), None)
+    over = "" if measured is None else f" Here it is taken over {', '.join(f'{rate:g}' for rate in measured.rates)}."
+    blocks: list[Block] = [Paragraph(METHOD + over), Table(header, rows), *pictures]
+    return Section("Learning rate", blocks if rows else [])
+
+
+def _cells(runs: Sequence[RunResult], sensitivity: Sensitivity | None) -> list[Cell]:
+    edge, best = frontier(runs), best_rate(runs)
+    return [
+        Cell(edge.text, sort=edge.lr),
+        Cell(_by_seed(frontier_by_seed(runs))),
+        Cell(number(None if best is None else best.lr), sort=None if best is None else best.lr),
+        Cell(number(None if best is None else best.left_out_loss), sort=None if best is None else best.left_out_loss),
+        _sensitivity(sensitivity),
+    ]
+
+
+def _by_seed(found: dict[int, Frontier]) -> str:
+    lowest = [edge.lr for edge in found.values() if edge.num_runs]
+    known = sorted(rate for rate in lowest if rate is not None)
+    if not known:
+        return "-" if not lowest else "below all tried"
+    spread = f"{known[0]:g}" if known[0] == known[-1] else f"{known[0]:g} to {known[-1]:g}"
+    none = "" if len(known) == len(lowest) else f"\nbelow all tried for {len(lowest) - len(known)}"
+    return f"{spread}\n{count(len(lowest), 'seed')}{none}"
+
+
+def _sensitivity(found: Sensitivity | None) -> Cell:
+    if found is None:
+        return Cell("-")
+    interval = "\none seed" if found.interval is None else f"\n[{found.interval[0]:.3f}, {found.interval[1]:.3f}]"
+    return Cell(f"{found.value:.3f}{interval}", sort=found.value)

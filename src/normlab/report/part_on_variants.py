@@ -1,0 +1,105 @@
+"""The part of a report on what each variant loses, at its own best learning rate."""
+
+from collections.abc import Sequence
+
+from normlab.report.comparisons import Comparison
+from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table, Tone
+from normlab.report.intervals import Mean, VariantLoss, loss_at_best_rate
+from normlab.report.number_words import mean_in_words, number, quoted
+from normlab.report.results import SweepResult
+from normlab.report.shown import baseline_first
+from normlab.report.variants import Variant, baseline_of, by_variant, label_of
+
+HEADER = [
+    "Variant",
+    "Best rate",
+    "Alive there",
+    "Final validation loss, nats per token",
+    "At the best checkpoint",
+    "Final, bits per byte",
+    "Against the baseline",
+]
+TONES: dict[str, Tone] = {"lower": "good", "higher": "bad"}
+METHOD = (
+    "Losses are means over seeds with 95 % t intervals; a dead run has no final loss. Differences to the baseline are "
+    "taken seed by seed, which share their batches and initial weights, and tested by a paired t test with Holm's "
+    "correction for the number of variants. With a handful of seeds only large differences can be told from chance: "
+    "\"not distinguishable\" does not mean equal. The best rate is the one of lowest mean loss, a death counting as "
+    "the loss at initialisation; it was chosen with the seeds reported here, so these losses are a little too good."
+)  # fmt: skip
+
+
+def part_on_variants(sweep: SweepResult, comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> Section:
+    """A row for each variant, the baseline first."""
+    grouped, baseline = by_variant(sweep), baseline_of(sweep)
+    against = {comparison.variant.variant: comparison for comparison in comparisons}
+    rows = []
+    for variant in baseline_first(sweep):
+        found = loss_at_best_rate(grouped[variant])
+        name = Cell(f"{label_of(variant)}{' (baseline)' if variant == baseline else ''}")
+        rows.append([name, *_cells(found), _against(variant, baseline, against)])
+    blocks: list[Block] = [Paragraph(METHOD), Table(HEADER, rows), *pictures]
+    return Section("Loss of each variant at its own best learning rate", blocks if rows else [])
+
+
+def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> list[str]:
+    """Which variant loses least, and which can be told from the baseline."""
+    grouped = by_variant(sweep)
+    found = {variant: loss_at_best_rate(runs) for variant, runs in grouped.items()}
+    means = {variant: loss.final for variant, loss in found.items() if loss is not None and loss.final is not None}
+    said = []
+    if means:
+        lowest = min(means, key=lambda variant: means[variant].value)
+        said.append(
+            f"The lowest mean final validation loss is {means[lowest].value:.4f} nats per token, of "
+            f"{_named(lowest, found)}{_baseline_words(baseline_of(sweep), lowest, means, found)}."
+        )
+    for finding, words in (
+        ("lower", "Lower than the baseline beyond chance"),
+        ("higher", "Higher than the baseline beyond chance"),
+        ("not distinguishable", "Not distinguishable from the baseline"),
+        ("not testable", "Not testable against the baseline"),
+    ):
+        names = [label_of(comparison.variant.variant) for comparison in comparisons if comparison.finding == finding]
+        said += [f"{words}: {quoted(names)}."] if names else []
+    return said
+
+
+def _baseline_words(
+    baseline: Variant | None, lowest: Variant, means: dict[Variant, Mean], found: dict[Variant, VariantLoss | None]
+) -> str:
+    if baseline == lowest:
+        return ", the baseline"
+    if baseline not in means:
+        return ""
+    return f"; the baseline has {means[baseline].value:.4f} ({_named(baseline, found)})"
+
+
+def _named(variant: Variant, found: dict[Variant, VariantLoss | None]) -> str:
+    loss = found[variant]
+    return label_of(variant, None if loss is None else loss.rate.lr)
+
+
+def _cells(loss: VariantLoss | None) -> list[Cell]:
+    if loss is None:
+        return [Cell("no result yet"), *[Cell("-")] * 4]
+    edge = "" if loss.rate.edge is None else f"\nthe {loss.rate.edge} tried"
+    num_alive = loss.num_runs - loss.num_dead
+    return [
+        Cell(f"{number(loss.rate.lr)}{edge}", sort=loss.rate.lr),
+        Cell(f"{num_alive} of {loss.num_runs}", sort=num_alive / loss.num_runs),
+        *(
+            Cell(mean_in_words(mean), sort=None if mean is None else mean.value)
+            for mean in (loss.final, loss.best, loss.final_bits_per_byte)
+        ),
+    ]
+
+
+def _against(variant: Variant, baseline: Variant | None, against: dict[Variant, Comparison]) -> Cell:
+    if variant == baseline:
+        return Cell("-")
+    comparison = against.get(variant)
+    if comparison is None:
+        return Cell("No result to compare yet.")
+    mean = comparison.difference.mean
+    return Cell(comparison.text, sort=None if mean is None else mean.value, tone=TONES.get(comparison.finding, ""))
