@@ -72,7 +72,7 @@ CAUSES = {
     "large_gradient": Planted(
         phase="optimizer", layer=0, site="ffn.up.weight", operation="norm of the gradients", kind="product_overflow",
         limit="float32",
-        words="their common norm overflowed float32 (largest number 3.4e38); the largest is that of the weight of the "
+        words="for their norm, overflowed float32 (largest number 3.4e38); the largest is that of the weight of the "
         "feed-forward's first projection of layer 0",
         elements={"number": 1},
     ),
