@@ -87,11 +87,11 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = _lines(cell.text)
+    first, *others = cell.text.split("\n")
+    shown = f'<span class="tone {cell.tone}">{escape(first)}</span>' if cell.tone else escape(first)
+    text = "<br>".join([shown, *map(escape, others)])
     if cell.link is not None:
         text = f'<a href="{escape(quote(cell.link))}">{text}</a>'
-    if cell.tone:
-        text = f'<span class="tone {cell.tone}">{text}</span>'
     sort = "" if cell.sort is None else f' data-sort="{cell.sort!r}"'
     return f"<td{sort}>{text}</td>"
 

@@ -33,7 +33,8 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Picture():
-            return f"![{_inline(block.caption)}]({quote(block.name)}.png)\n\n*{_inline(block.caption)}*"
+            name = block.name.replace("_", " ")
+            return f"![{_inline(name)}]({quote(block.name)}.png)\n\n*{_inline(block.caption)}*"
 
 
 def _table(table: Table) -> str:
@@ -43,8 +44,8 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = "<br>".join(map(_inline, cell.text.split("\n")))
-    text = f"**{text}**" if cell.tone and text else text
+    first, *others = map(_inline, cell.text.split("\n"))
+    text = "<br>".join([f"**{first}**" if cell.tone and first else first, *others])
     return text if cell.link is None else f"[{text}]({quote(cell.link)})"
 
 

@@ -34,7 +34,8 @@ class Code:
 class Cell:
     """A place in a table; lines are parted by line feeds.
 
-    ``sort`` orders numbers that the text shows with more around them; ``link`` is a path relative to the report.
+    ``sort`` orders numbers that the text shows with more around them; ``tone`` is of the first line; ``link`` is a path
+    relative to the report.
     """
 
     text: str

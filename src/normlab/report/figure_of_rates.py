@@ -102,7 +102,7 @@ def _draw_runs(axes: Axes, runs: Sequence[RunResult], rates: Sequence[float]) ->
                      linewidth=0, alpha=0.5, zorder=1)  # fmt: skip
     losses = [] if best is None else [loss for run in runs if run.lr == best.lr and (loss := loss_of(run, "final"))]
     if best is not None and best.lr is not None and losses:
-        axes.plot(best.lr, median(losses), "*", color=BEST, markeredgecolor="black", markersize=11, zorder=6)
+        axes.plot(best.lr, median(losses), "*", color=BEST, markeredgecolor="black", markersize=15, zorder=3)
 
 
 def _place(index: int, num: int) -> float:

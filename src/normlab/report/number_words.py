@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from normlab.report.intervals import Mean
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -13,7 +14,12 @@ def mean_in_words(mean: Mean | None) -> str:
         return "-"
     if mean.low is None or mean.high is None:
         return f"{mean.value:.4f}\none seed"
-    return f"{mean.value:.4f}\n[{mean.low:.4f}, {mean.high:.4f}]"
+    return f"{mean.value:.4f}\n{interval_in_words(mean.low, mean.high)}"
+
+
+def interval_in_words(low: float, high: float, form: str = ".4f") -> str:
+    """``[2.071, 2.111]``, with a space at which no line is broken."""
+    return f"[{low:{form}},{NO_BREAK}{high:{form}}]"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

@@ -18,6 +18,7 @@ from normlab.report.part_on_rates import part_on_rates
 from normlab.report.part_on_survival import deaths_in_short, part_on_survival
 from normlab.report.part_on_variants import losses_in_short, part_on_variants
 from normlab.report.pictures import (
+    HEAT_MAPS,
     curve_pictures,
     growth_pictures,
     heat_map_pictures,
@@ -74,7 +75,7 @@ def document_of(sweep: SweepResult, report_folder: Path) -> Document:
             part_on_rates(sweep, rate_pictures(sweep)),
             Section("Learning curves", [*_same_runs(sweep), *curve_pictures(sweep, histories)]),
             Section("Growth of activations and attention logits", growth_pictures(sweep, histories)),
-            Section("Heat maps", heat_map_pictures(sweep)),
+            _heat_maps(sweep),
             part_on_basis(sweep, progress),
             part_on_remarks(sweep),
         ],
@@ -100,6 +101,11 @@ def _in_short(sweep: SweepResult, progress: Progress, decided: Sequence[Verdict]
         *losses,
     ]
     return [Paragraph("In short:"), Listing(said)]
+
+
+def _heat_maps(sweep: SweepResult) -> Section:
+    drawn = heat_map_pictures(sweep)
+    return Section("Heat maps", [Paragraph(HEAT_MAPS), *drawn] if drawn else [])
 
 
 def _same_runs(sweep: SweepResult) -> list[Block]:

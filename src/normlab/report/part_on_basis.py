@@ -6,6 +6,7 @@ from normlab.report.document import Block, Cell, Code, Listing, Paragraph, Secti
 from normlab.report.number_words import duration, listed
 from normlab.report.progress import Progress
 from normlab.report.results import RunResult, SweepResult
+from normlab.report.shown import distinct_runs
 from normlab.report.variants import by_variant
 
 TITLE = "What this rests on"
@@ -13,7 +14,7 @@ TITLE = "What this rests on"
 
 def part_on_basis(sweep: SweepResult, progress: Progress) -> Section:
     """Runs, seeds, what was varied, tokens, seconds, hardware, versions, and the command that repeats it."""
-    runs = list({run.folder: run for run in sweep.runs}.values())
+    runs = distinct_runs(sweep)
     rows = [[Cell(name), Cell(text)] for name, text in _facts(sweep, runs, progress) if text]
     blocks: list[Block] = [Table(["", ""], rows)]
     if sweep.command:

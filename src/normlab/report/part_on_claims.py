@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from normlab.core.records import encode_json
 from normlab.report.document import Block, Cell, Code, Paragraph, Section, Table, Tone
-from normlab.report.number_words import count
+from normlab.report.number_words import count, listed
 from normlab.report.verdicts import Verdict
 
 TONES: dict[str, Tone] = {"reproduced": "good", "not reproduced": "bad", "inconclusive": "open"}
@@ -31,9 +31,9 @@ def part_on_claims(verdicts: Sequence[Verdict]) -> Section:
 
 
 def claims_in_short(verdicts: Sequence[Verdict]) -> str | None:
-    """``Of 7 claims 4 are reproduced, 2 are not, and 1 is inconclusive.``"""
+    """``Of the 7 claims under test, 4 reproduced, 2 not reproduced and 1 inconclusive.``"""
     if not verdicts:
         return None
     found = Counter(verdict.decision for verdict in verdicts)
     said = [f"{found[decision]} {decision}" for decision in TONES if found[decision]]
-    return f"Of {count(len(verdicts), 'claim')}: {', '.join(said)}."
+    return f"Of the {count(len(verdicts), 'claim')} under test, {listed(said)}."

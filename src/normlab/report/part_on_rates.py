@@ -4,20 +4,28 @@ from collections.abc import Sequence
 
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
 from normlab.report.frontier import Frontier, frontier, frontier_by_seed
-from normlab.report.number_words import count, number
+from normlab.report.naming import row_name
+from normlab.report.number_words import count, interval_in_words, number
 from normlab.report.rate_grid import Sensitivity, best_rate, sensitivities
 from normlab.report.results import RunResult, SweepResult
 from normlab.report.shown import baseline_first
-from normlab.report.variants import by_variant, label_of
+from normlab.report.variants import by_variant
 
 METHOD = (
     "The frontier is where survival ends: the largest rate up to which every run of every seed survived, with the "
     "smallest rate that killed one. Sensitivity is the mean over the rates of the loss less the lowest, in nats, a "
-    "death counting as the loss at initialisation (Wortsman et al. 2023): 0 for a variant to which the rate is all "
-    "one. Its interval is a bootstrap over seeds; with few seeds it shows the spread and proves nothing. \"Left out\" "
-    "is the mean loss of each seed at the rate that is best for the others, which is free of choosing and reporting "
-    "on the same seeds."
-)  # fmt: skip
+    "death counting as the loss at initialisation (Wortsman et al. 2023): 0 for a variant that does as well at every "
+    "rate. Its interval is a bootstrap over seeds; with few seeds it shows the spread and proves nothing. The loss at "
+    "a rate chosen on the other seeds is free of choosing and reporting on the same seeds."
+)
+HEADER = [
+    "Variant",
+    "Frontier",
+    "Frontier by seed",
+    "Best rate",
+    "Loss, rate chosen on other seeds",
+    "Sensitivity, nats",
+]
 
 
 def part_on_rates(sweep: SweepResult, pictures: Sequence[Picture]) -> Section:
@@ -26,11 +34,16 @@ def part_on_rates(sweep: SweepResult, pictures: Sequence[Picture]) -> Section:
     if len(rates) < 2:
         return Section("Learning rate", [])
     grouped, found = by_variant(sweep), sensitivities(sweep)
-    rows = [[Cell(label_of(variant)), *_cells(grouped[variant], found[variant])] for variant in baseline_first(sweep)]
-    header = ["Variant", "Frontier", "Frontier by seed", "Best rate", "Left out, nats per token", "Sensitivity, nats"]
+    rows = [
+        [Cell(row_name(variant, sweep)), *_cells(grouped[variant], found[variant])] for variant in baseline_first(sweep)
+    ]
     measured = next((one for one in found.values() if one is not None), None)
-    over = "" if measured is None else f" Here it is taken over {', '.join(f'{rate:g}' for rate in measured.rates)}."
-    blocks: list[Block] = [Paragraph(METHOD + over), Table(header, rows), *pictures]
+    over = (
+        ""
+        if measured is None
+        else f" Here sensitivity is taken over {', '.join(f'{rate:g}' for rate in measured.rates)}."
+    )
+    blocks: list[Block] = [Paragraph(METHOD + over), Table(HEADER, rows), *pictures]
     return Section("Learning rate", blocks if rows else [])
 
 
@@ -58,5 +71,5 @@ def _by_seed(found: dict[int, Frontier]) -> str:
 def _sensitivity(found: Sensitivity | None) -> Cell:
     if found is None:
         return Cell("-")
-    interval = "\none seed" if found.interval is None else f"\n[{found.interval[0]:.3f}, {found.interval[1]:.3f}]"
+    interval = "\none seed" if found.interval is None else f"\n{interval_in_words(*found.interval, '.3f')}"
     return Cell(f"{found.value:.3f}{interval}", sort=found.value)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from normlab.core.run_folder import RunFolder
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
-from normlab.report.number_words import count, quoted
-from normlab.report.outcomes import cause_words, outcomes_of
+from normlab.report.naming import row_name, together
+from normlab.report.number_words import interval_in_words
+from normlab.report.outcomes import UNKNOWN, cause_words, outcomes_of
 from normlab.report.results import RunResult, SweepResult
-from normlab.report.shown import baseline_first
+from normlab.report.shown import baseline_first, distinct_runs
 from normlab.report.variants import by_variant, label_of
 
 METHOD = (
@@ -25,8 +26,8 @@ HEADER = ["Variant", "Runs", "Completed", "Died", "Share alive", "Steps of death
 def part_on_survival(sweep: SweepResult, report_folder: os.PathLike[str], pictures: Sequence[Picture]) -> Section:
     """Counts by variant, curves, and every run that did not complete."""
     grouped = by_variant(sweep)
-    rows = [[Cell(label_of(variant)), *_counts(grouped[variant])] for variant in baseline_first(sweep)]
-    ended = {run.folder: run for run in sweep.runs if run.outcome not in (COMPLETED, None)}
+    rows = [[Cell(row_name(variant, sweep)), *_counts(grouped[variant])] for variant in baseline_first(sweep)]
+    ended = [run for run in distinct_runs(sweep) if run.outcome not in (COMPLETED, None)]
     blocks: list[Block] = [
         Paragraph(METHOD),
         Table(HEADER, rows),
@@ -37,7 +38,7 @@ def part_on_survival(sweep: SweepResult, report_folder: os.PathLike[str], pictur
             Paragraph("Every run that ended before its last step, with its autopsy where there is one:"),
             Table(
                 ["Run", "Rate", "Seed", "Outcome", "Step", "Why"],
-                [_ending(run, report_folder) for run in ended.values()],
+                [_ending(run, report_folder) for run in ended],
             ),
         ]
     return Section("Survival, and causes of death", blocks if rows else [])
@@ -48,13 +49,15 @@ def deaths_in_short(sweep: SweepResult) -> list[str]:
     grouped = by_variant(sweep)
     dead = [variant for variant, runs in grouped.items() if any(run.is_dead for run in runs)]
     alive = [variant for variant in grouped if variant not in dead]
-    distinct = list({run.folder: run for run in sweep.runs}.values())
-    causes = outcomes_of(distinct).causes
+    causes = outcomes_of(distinct_runs(sweep)).causes
     if not dead:
         return ["No run died."]
-    said = [f"Runs of {count(len(dead), 'variant')} of {len(grouped)} died: {quoted([label_of(v) for v in dead])}."]
-    said += [f"No run died of: {quoted([label_of(variant) for variant in alive])}."] if alive else []
+    every = list(grouped)
+    said = [f"In {len(dead)} of {len(every)} variants runs died: {together(dead, every)}."]
+    said += [f"In the others none did: {together(alive, every)}."] if alive else []
     cause, num = next(iter(causes.items()))
+    if cause == UNKNOWN:
+        return [*said, f"Of what {num} of {sum(causes.values())} runs died is not known."]
     return [*said, f"The most frequent cause of death ({num} of {sum(causes.values())}): {cause}."]
 
 
@@ -63,7 +66,7 @@ def _counts(runs: Sequence[RunResult]) -> list[Cell]:
     interval, steps = found.survived_interval, found.death_steps
     num_result = found.num_completed + found.num_dead
     share = "-" if interval is None else (
-        f"{found.num_completed / num_result:.0%}\n[{interval[0]:.0%}, {interval[1]:.0%}]"
+        f"{found.num_completed / num_result:.0%}\n{interval_in_words(*interval, '.0%')}"
     )  # fmt: skip
     others = {name: num for name, num in found.by_outcome.items() if name not in (COMPLETED, "nonfinite", "diverged")}
     return [

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from normlab.report.comparisons import Comparison
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table, Tone
 from normlab.report.intervals import Mean, VariantLoss, loss_at_best_rate
-from normlab.report.number_words import mean_in_words, number, quoted
+from normlab.report.naming import row_name, together
+from normlab.report.number_words import mean_in_words, number
 from normlab.report.results import SweepResult
 from normlab.report.shown import baseline_first
 from normlab.report.variants import Variant, baseline_of, by_variant, label_of
@@ -36,7 +37,7 @@ def part_on_variants(sweep: SweepResult, comparisons: Sequence[Comparison], pict
     rows = []
     for variant in baseline_first(sweep):
         found = loss_at_best_rate(grouped[variant])
-        name = Cell(f"{label_of(variant)}{' (baseline)' if variant == baseline else ''}")
+        name = Cell(row_name(variant, sweep))
         rows.append([name, *_cells(found), _against(variant, baseline, against)])
     blocks: list[Block] = [Paragraph(METHOD), Table(HEADER, rows), *pictures]
     return Section("Loss of each variant at its own best learning rate", blocks if rows else [])
@@ -60,8 +61,8 @@ def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> li
         ("not distinguishable", "Not distinguishable from the baseline"),
         ("not testable", "Not testable against the baseline"),
     ):
-        names = [label_of(comparison.variant.variant) for comparison in comparisons if comparison.finding == finding]
-        said += [f"{words}: {quoted(names)}."] if names else []
+        found_so = [comparison.variant.variant for comparison in comparisons if comparison.finding == finding]
+        said += [f"{words}: {together(found_so, list(grouped))}."] if found_so else []
     return said
 
 
@@ -102,4 +103,5 @@ def _against(variant: Variant, baseline: Variant | None, against: dict[Variant, 
     if comparison is None:
         return Cell("No result to compare yet.")
     mean = comparison.difference.mean
-    return Cell(comparison.text, sort=None if mean is None else mean.value, tone=TONES.get(comparison.finding, ""))
+    text = comparison.text.replace(": ", "\n", 1) if comparison.finding in TONES else comparison.text
+    return Cell(text, sort=None if mean is None else mean.value, tone=TONES.get(comparison.finding, ""))

@@ -33,6 +33,10 @@ RATES = (
     "side by side, a triangle where it lies above the panel), crosses at the top are the dead with their number, the "
     "hatching is where survival ends, and the star is the best rate."
 )
+HEAT_MAPS = (
+    "Each cell shows the median final validation loss in nats per token of the runs that survived, and how many died. "
+    "All else that the sweep varied is pooled in it, so what looks like an effect of two axes may be that of a third."
+)
 CURVES = (
     "Training and validation loss in nats per token, on logarithmic axes, against steps, tokens and seconds of "
     "training. Lines are medians over seeds, bands their range; a cross is the last reading of a run that died, on "
@@ -79,10 +83,7 @@ def heat_map_pictures(sweep: SweepResult) -> list[Picture]:
     made = []
     for rows, columns in pairs_of_axes(sweep)[:MOST_HEAT_MAPS]:
         names = [_file_name(short_key(axis)) for axis in (rows, columns)]
-        caption = (
-            f"Median final validation loss in nats per token by {rows} and {columns}, over the runs that survived, "
-            "and how many died. All else that the sweep varied is pooled, so an effect may be that of another axis."
-        )
+        caption = f"By {rows} and {columns}."
         name = f"heat_map_{'_by_'.join(names)}"
         taken = sum(picture.name == name or picture.name.startswith(f"{name}_") for picture in made)
         made.append(Picture(f"{name}_{taken + 1}" if taken else name, as_png(heat_map(sweep, rows, columns)), caption))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from normlab.core.records import Outcome
 from normlab.report.number_words import count, listed
 from normlab.report.results import SweepResult
+from normlab.report.shown import distinct_runs
 
-TO_BE_RESUMED = "interrupted, and will be resumed when the sweep is started again"
+TO_BE_RESUMED = "interrupted (the sweep resumes them when it is started again)"
 NO_RESULT = {
     Outcome.INTERRUPTED: TO_BE_RESUMED,
     Outcome.CRASHED: "crashed",
@@ -54,7 +55,7 @@ class Progress:
 
 def progress_of(sweep: SweepResult) -> Progress:
     """Each run counted once, however many names it has."""
-    runs = {run.folder: run for run in sweep.runs}
+    runs = {run.folder: run for run in distinct_runs(sweep)}
     waiting = {run.folder for run in sweep.not_begun} - runs.keys()
     counts: Counter[str | None] = Counter("dead" if run.is_dead else run.outcome for run in runs.values())
     counts["waiting"] = len(waiting)

@@ -35,6 +35,11 @@ def hardest_arms(sweep: SweepResult) -> tuple[float, Arms] | None:
     return rate, {variant: [run for run in runs if run.lr == rate] for variant, runs in grouped.items()}
 
 
+def distinct_runs(sweep: SweepResult) -> list[RunResult]:
+    """The runs in order, each under the first of its names."""
+    return list({run.folder: run for run in reversed(sweep.runs)}.values())[::-1]
+
+
 def distinct_variants(sweep: SweepResult) -> list[Variant]:
     """The same without those whose runs an earlier one shares."""
     grouped = by_variant(sweep)

@@ -31,7 +31,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 MOST_LINES = len(COLOURS)
 GRID = "0.9"
 DEAD_MARKER = "X"
-CHARACTERS_OF_FIGURE, CHARACTERS_OF_LEGEND = 110, 56
+CHARACTERS_OF_FIGURE, CHARACTERS_OF_LEGEND = 99, 56
 MOST_TITLE_LINES = 3
 MOST_RATES = 4
 """As many numbers of a panel's axis lie apart, if their rates do."""
