@@ -139,7 +139,11 @@ def test_a_changed_file_is_noticed(command, text_data, tmp_path: Path) -> None:
 
 def run_in_a_process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "src" / "run.py"), *arguments], cwd=folder, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(ROOT / "src" / "run.py"), *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,  # a shell may ignore it
     )
 
 
