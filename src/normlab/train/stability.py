@@ -79,7 +79,6 @@ class Stability:
         state.instabilities.append(event)
         return action, () if action == Action.STOPPED else (_sentence(event),)
 
-
     def _latest_harmless(self, trouble: Trouble) -> int:
         """The last step that may have been taken before the trouble began.
 
