@@ -117,4 +117,5 @@ def _draw_median(axes: Axes, runs: Sequence[RunResult], colour: str, dashes: obj
         if loss is not None and run.lr is not None:
             losses.setdefault(run.lr, []).append(loss)
     rates = sorted(losses)
-    axes.plot(rates, [median(losses[rate]) for rate in rates], color=colour, linestyle=dashes, linewidth=1.4, zorder=2)
+    medians = [median(losses[rate]) for rate in rates]
+    axes.plot(rates, medians, ".", color=colour, linestyle=dashes, linewidth=1.4, markersize=4, zorder=2)

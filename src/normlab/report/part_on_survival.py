@@ -1,6 +1,7 @@
 """The part of a report on which runs died, when and of what."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 from normlab.core.run_folder import RunFolder
@@ -49,16 +50,16 @@ def deaths_in_short(sweep: SweepResult) -> list[str]:
     grouped = by_variant(sweep)
     dead = [variant for variant, runs in grouped.items() if any(run.is_dead for run in runs)]
     alive = [variant for variant in grouped if variant not in dead]
-    causes = outcomes_of(distinct_runs(sweep)).causes
+    causes = Counter(cause_words(run).partition(", layer")[0] for run in distinct_runs(sweep) if run.is_dead)
     if not dead:
         return ["No run died."]
     every = list(grouped)
     said = [f"In {len(dead)} of {len(every)} variants runs died: {together(dead, every)}."]
     said += [f"In the others none did: {together(alive, every)}."] if alive else []
-    cause, num = next(iter(causes.items()))
+    ((cause, num),) = causes.most_common(1)
     if cause == UNKNOWN:
-        return [*said, f"Of what {num} of {sum(causes.values())} runs died is not known."]
-    return [*said, f"The most frequent cause of death ({num} of {sum(causes.values())}): {cause}."]
+        return [*said, f"Of what {num} of the {causes.total()} died is not known."]
+    return [*said, f"The most frequent cause of death ({num} of {causes.total()}): {cause}."]
 
 
 def _counts(runs: Sequence[RunResult]) -> list[Cell]:

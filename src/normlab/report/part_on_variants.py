@@ -61,8 +61,9 @@ def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> li
         ("not distinguishable", "Not distinguishable from the baseline"),
         ("not testable", "Not testable against the baseline"),
     ):
+        others = [comparison.variant.variant for comparison in comparisons]
         found_so = [comparison.variant.variant for comparison in comparisons if comparison.finding == finding]
-        said += [f"{words}: {together(found_so, list(grouped))}."] if found_so else []
+        said += [f"{words}: {together(found_so, others)}."] if found_so else []
     return said
 
 

@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -33,8 +34,8 @@ GRID = "0.9"
 DEAD_MARKER = "X"
 CHARACTERS_OF_FIGURE, CHARACTERS_OF_LEGEND = 99, 56
 MOST_TITLE_LINES = 3
-MOST_RATES = 4
-"""As many numbers of a panel's axis lie apart, if their rates do."""
+MOST_RATES = 6
+"""So many ticks of a panel lie apart where their rates do."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def legend_size(handles: Sequence[Line2D]) -> tuple[int, float]:
         return 1, 0.0
     labels = [str(handle.get_label()) for handle in handles]
     longest = max(len(line) for label in labels for line in label.splitlines())
-    columns = max(1, min(4, len(labels), 120 // (longest + 8)))
+    columns = max(1, min(4, len(labels), 130 // (longest + 8)))
     lines = max(label.count("\n") + 1 for label in labels)
     return columns, LEGEND_PADDING + LEGEND_LINE_HEIGHT * lines * math.ceil(len(labels) / columns)
 
@@ -129,8 +130,9 @@ def set_rates(axes: Axes, rates: Sequence[float]) -> None:
     margin = max((high / low) ** 0.08, 1.25)
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
-    few = len(set(rates)) <= MOST_RATES
-    set_ticks(axes.xaxis, sorted(set(rates)) if few else thinned(list(log_ticks(low / margin, high * margin)), 5))
+    tried = sorted(set(rates))
+    apart = all(np.log(b / a) >= np.log(high / low) / MOST_RATES for a, b in pairwise(tried))
+    set_ticks(axes.xaxis, tried if apart else thinned(list(log_ticks(low / margin, high * margin)), 5))
 
 
 def set_log_heights(axes: Axes, low: float, high: float) -> None:
