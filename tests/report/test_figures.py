@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import cbook
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ from normlab.report.histories import Series, read_histories, read_history, summa
 from normlab.report.load import load_sweep
 from normlab.report.results import SweepResult
 from normlab.report.shown import best_arms, distinct, drawn_together, hardest_arms, split
-from normlab.report.style import COLOURS, DASHES, MARKERS, line_style
+from normlab.report.style import COLOURS, DASHES, MARKERS, line_style, wrapped
 
 LONG = {f"model/{'very_' * 4}long_key_{number}": f"and_its_{'long_' * 3}value_$x$" for number in range(3)}
 
@@ -119,8 +120,27 @@ def test_heat_map_writes_median_and_the_share_that_died(sweep: SweepResult) -> N
     said = [text.get_text() for text in figure.axes[0].texts]
     assert said[3].endswith("6/12 died") is False and said[4].endswith("\n6/12 died") and said[5] == "12/12 died"
     assert axis_values(sweep, "lr") == ["0.001", "0.01", "0.1"] and axis_values(sweep, "seed") == ["0", "1", "2"]
-    assert len(pairs_of_axes(sweep)) == 6
+    assert len(pairs_of_axes(sweep)) == 6 and pairs_of_axes(sweep)[2] == ("attention/clamp", "lr")
     heat_map(sweep, "seed", "lr")
+
+
+def test_heat_map_leaves_out_runs_without_a_result(tmp_path: Path) -> None:
+    runs = [
+        made_run(outcome=outcome, lr=lr, choices={"model/norm": norm}, folder=tmp_path / f"{norm}{lr}")
+        for norm, lr, outcome in (
+            ("a", 0.1, "completed"),
+            ("a", 0.2, "crashed"),
+            ("b", 0.1, None),
+            ("b", 0.2, "nonfinite"),
+        )
+    ]
+    said = [text.get_text() for text in heat_map(made_sweep(runs), "model/norm", "lr").axes[0].texts]
+    assert said == ["2", "no result", "no result", "1/1 died"]
+
+
+def test_names_are_no_formulas() -> None:
+    assert cbook.is_math_text("$x$")
+    assert not cbook.is_math_text(wrapped("value $x$ of $y$", 80, 1))
 
 
 def test_history_takes_the_largest_over_places_and_knows_what_was_not_finite(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from normlab.report.as_html import as_html
 from normlab.report.as_markdown import as_markdown
 from normlab.report.comparisons import comparisons
 from normlab.report.document import Block, Document, Listing, Paragraph, Section
+from normlab.report.heat_map import pairs_of_axes
 from normlab.report.histories import read_histories
 from normlab.report.load import load_sweep
-from normlab.report.number_words import quoted
+from normlab.report.number_words import count, quoted
 from normlab.report.part_on_basis import part_on_basis, part_on_remarks
 from normlab.report.part_on_claims import claims_in_short, part_on_claims
 from normlab.report.part_on_rates import part_on_rates
@@ -105,7 +106,9 @@ def _in_short(sweep: SweepResult, progress: Progress, decided: Sequence[Verdict]
 
 def _heat_maps(sweep: SweepResult) -> Section:
     drawn = heat_map_pictures(sweep)
-    return Section("Heat maps", [Paragraph(HEAT_MAPS), *drawn] if drawn else [])
+    num_left_out = len(pairs_of_axes(sweep)) - len(drawn)
+    left_out = f" {count(num_left_out, 'further pair')} of axes are not drawn." if num_left_out else ""
+    return Section("Heat maps", [Paragraph(HEAT_MAPS + left_out), *drawn] if drawn else [])
 
 
 def _same_runs(sweep: SweepResult) -> list[Block]:
