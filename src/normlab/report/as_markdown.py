@@ -1,7 +1,6 @@
 """A document as Markdown (GitHub's), pictures as files beside it."""
 
 import re
-from collections.abc import Sequence
 from urllib.parse import quote
 
 from normlab.report.document import Block, Cell, Code, Document, Listing, Paragraph, Picture, Table
@@ -66,8 +65,3 @@ def _inline(text: str) -> str:
 
 def _escaped(text: str) -> str:
     return SPECIAL.sub(r"\\\1", text)
-
-
-def names_of(pictures: Sequence[Picture]) -> list[str]:
-    """The files that the Markdown expects beside it."""
-    return [f"{picture.name}.png" for picture in pictures]

@@ -27,7 +27,7 @@ WIDE_SPREAD = 3.0
 
 
 def pairs_of_axes(sweep: SweepResult) -> list[tuple[str, str]]:
-    """Every two axes with several values each, few enough to be read, those with the rate first; the seed is none of them."""
+    """Every two axes with several values, few enough to be read; those with the rate first, none with the seed."""
     axes = [axis for axis in (*sweep.varied, RATE) if 1 < len(axis_values(sweep, axis)) <= MOST_VALUES]
     return sorted(combinations(axes, 2), key=lambda pair: RATE not in pair)
 
