@@ -18,6 +18,7 @@ class RunFacts:
 
     fingerprint: str
     entropy_per_token: float | None = None
+    bytes_per_token: float | None = None
     num_parameters: int | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -29,6 +30,8 @@ class RunFacts:
         self.hardware = describe(experiment.device)
         self.num_parameters = experiment.model.num_parameters()
         self.entropy_per_token = entropy_per_token(experiment.source, "valid", len(corpus.valid), cache)
+        num_bytes = corpus.num_valid_bytes
+        self.bytes_per_token = None if num_bytes is None else num_bytes / len(corpus.valid)
 
 
 def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
         "final_val_loss": state.final_val_loss,
         "best_val_loss": state.best_val_loss,
         "val_entropy": facts.entropy_per_token,
+        "bytes_per_token": facts.bytes_per_token,
         "steps": state.step,
         "tokens": state.tokens,
         "seconds": state.seconds,

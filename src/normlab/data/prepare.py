@@ -35,12 +35,17 @@ BLOCK_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a run draws from: tokens of both splits, and the tokenizer where there is one."""
+    """What a run draws from: tokens of both splits, and the tokenizer where there is one.
+
+    ``num_valid_bytes`` is the length in UTF-8 of the text that the validation tokens encode, None where the data came
+    as tokens.
+    """
 
     tokenizer: Tokenizer | None
     vocab_size: int
     train: TokenArray
     valid: TokenArray
+    num_valid_bytes: int | None = None
     mixture: Mixture | None = None
 
 
@@ -52,14 +57,24 @@ def prepare_corpus(
         return Corpus(data.tokenizer, data.vocab_size, data.tokens("train"), data.tokens("valid"))
     tokenizer = tokenizer_factory(data, cache, announce)
     if isinstance(data, MixedSource):
-        train, valid = (
-            Mixture([encode_split(part, split, tokenizer, cache, announce).tokens for part in data.parts], data.weights)
+        train_stores, valid_stores = (
+            [encode_split(part, split, tokenizer, cache, announce) for part in data.parts]
             for split in ("train", "valid")
         )
-        return Corpus(tokenizer, tokenizer.vocab_size, train.tokens, valid.tokens, mixture=train)
+        train, valid = (
+            Mixture([store.tokens for store in stores], data.weights) for stores in (train_stores, valid_stores)
+        )
+        num_bytes = _num_bytes(valid_stores)
+        return Corpus(tokenizer, tokenizer.vocab_size, train.tokens, valid.tokens, num_bytes, mixture=train)
     train_store = encode_split(data, "train", tokenizer, cache, announce)
     valid_store = encode_split(data, "valid", tokenizer, cache, announce)
-    return Corpus(tokenizer, tokenizer.vocab_size, train_store.tokens, valid_store.tokens)
+    num_bytes = _num_bytes([valid_store])
+    return Corpus(tokenizer, tokenizer.vocab_size, train_store.tokens, valid_store.tokens, num_bytes)
+
+
+def _num_bytes(stores: Sequence[TokenStore]) -> int:
+    """The length of the documents that the stores encode; end-of-text tokens stand for none of it."""
+    return sum(store.facts["num_bytes"] for store in stores)
 
 
 def byte_tokenizer(source: Source, cache: Path, announce: Announce) -> ByteTokenizer:
