@@ -3,41 +3,59 @@
 import os
 import signal
 import sys
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.announce import announce, shown_path
 from normlab.app.failures import failure_of
+from normlab.app.fresh import forget_earlier_runs
+from normlab.app.mode import is_in_sweep
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import with_quoted_folders
 from normlab.app.preflight import check_command_line
 from normlab.app.resolvers import register_resolvers
 from normlab.app.resume import with_recorded_overrides
 from normlab.app.streams import lasting_streams
+from normlab.app.validate import TRAIN
 from normlab.core.errors import UserError
-from normlab.core.records import Outcome
 from normlab.core.run_folder import RunFolder
 
 CRASH, WRONG_INPUT = 1, 2
 INTERRUPTED = "interrupted: type the same command again to go on"
 
 
-@dataclass
-class Job:
-    """One run of this process."""
+class Command:
+    """What Hydra calls for every job, in this process or another; knows the worst exit code of its jobs.
 
-    folder: RunFolder
-    is_in_sweep: bool
-    exit_code: int = 0
+    ``ran_in`` is the folder of the last job that was a run of its own and left something there.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self.ran_in: RunFolder | None = None
+
+    def __call__(self, config: DictConfig) -> int:
+        hydra_config = HydraConfig.get()
+        folder = RunFolder(Path(hydra_config.runtime.output_dir))
+        if is_in_sweep():
+            exit_code = _run_job_of_sweep(config, folder, hydra_config.job.num)
+        else:
+            self.ran_in = folder
+            exit_code = _run_task(config, folder)
+        self.exit_code = max(self.exit_code, exit_code)
+        return exit_code
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A launcher's other process composes the configuration of its job: it needs the resolvers first."""
+        self.__dict__.update(state)
+        register_resolvers()
 
 
 def main() -> int:
@@ -49,17 +67,11 @@ def main() -> int:
 def _main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, and one line is made of them below.
     register_resolvers()
-    jobs: list[Job] = []
-
-    def job(config: DictConfig) -> None:
-        hydra_config = HydraConfig.get()
-        jobs.append(Job(RunFolder(Path(hydra_config.runtime.output_dir)), hydra_config.mode == RunMode.MULTIRUN))
-        jobs[-1].exit_code = _run_task(config, jobs[-1])
-
+    command = Command()
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.argv[1:] = check_command_line(with_recorded_overrides(with_quoted_folders(sys.argv[1:])))
-        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(command)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         announce(f"error: {_one_line(error)}")
         return WRONG_INPUT
@@ -71,49 +83,40 @@ def _main() -> int:
         return CRASH
     finally:
         signal.signal(signal.SIGTERM, handler)
-        _say_where([job for job in jobs if job.exit_code == CRASH or job.folder.summary.is_file()])
-    return max((job.exit_code for job in jobs), default=0)
+        _say_where(command)
+    return command.exit_code
 
 
-def _run_task(config: DictConfig, job: Job) -> int:
+def _run_job_of_sweep(config: DictConfig, folder: RunFolder, number: int) -> int:
+    """A training goes on where an earlier start of the sweep has left it; other tasks are announced."""
+    forget_earlier_runs()
+    if config.task._target_ != TRAIN:
+        announce(f"\nrun {number + 1}: {folder.path.name}")
+    elif folder.metrics.is_file():
+        config.resume = str(folder.path)
+    return _run_task(config, folder)
+
+
+def _run_task(config: DictConfig, folder: RunFolder) -> int:
     """Run the configured task in the folder that Hydra made; wrong input is said and leaves no folder behind."""
-    if job.is_in_sweep:
-        announce(f"\nrun {HydraConfig.get().job.num + 1}: {job.folder.path.name}")
     task = hydra.utils.instantiate(config.task, _partial_=True)
     try:
-        return task(config, job.folder)
+        return task(config, folder)
     except (UserError, InstantiationException) as error:
-        job.folder.discard_if_unused()
+        folder.discard_if_unused()
         announce(f"error: {_one_line(error)}")
         return WRONG_INPUT
     except (KeyboardInterrupt, SystemExit):
-        job.folder.discard_if_unused()
+        folder.discard_if_unused()
         raise
 
 
-def _say_where(jobs: list[Job]) -> None:
-    """Where the results lie, and the command that shows them; for a sweep also how its runs ended."""
-    if not jobs:
-        return
-    place = jobs[0].folder.path
-    if jobs[0].is_in_sweep:
-        place = place.parent
-        print(_table_of_runs([job.folder for job in jobs]))
-    print(f"written to: {shown_path(place)}\nlook closer: tensorboard --logdir {shown_path(place)}")
-
-
-def _table_of_runs(folders: list[RunFolder]) -> str:
-    """One line a run: outcome, last step, validation loss, name; then how many ended how."""
-    summaries = [folder.read_summary() for folder in folders]
-    lines = ["", f"{'outcome':<14}{'step':>7}{'val loss':>10}  run"]
-    for folder, summary in zip(folders, summaries, strict=True):
-        loss, steps = summary.get("final_val_loss"), summary.get("steps", "-")
-        outcome = summary.get("outcome", Outcome.CRASHED)  # where no summary could be written
-        shown_loss = f"{float(loss):.3f}" if loss is not None else "-"
-        lines.append(f"{outcome:<14}{steps:>7}{shown_loss:>10}  {folder.path.name}")
-    outcomes = Counter(summary.get("outcome", Outcome.CRASHED) for summary in summaries)
-    lines.append(f"{len(folders)} runs: " + ", ".join(f"{count} {name}" for name, count in outcomes.items()))
-    return "\n".join(lines)
+def _say_where(command: Command) -> None:
+    """Where the results of a single run lie, and the command that shows them; a sweep has said it."""
+    folder = command.ran_in
+    if folder is not None and (command.exit_code == CRASH or folder.summary.is_file()):
+        place = shown_path(folder.path)
+        print(f"written to: {place}\nlook closer: tensorboard --logdir {place}")
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> None:

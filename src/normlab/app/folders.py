@@ -1,5 +1,6 @@
 """Which folder a run or a sweep writes to, when the command line does not say."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -27,11 +28,16 @@ def claimed_folder(config: DictConfig, is_multirun: bool) -> list[str]:
     if is_given and not is_here:
         _make_writable(wanted, key)
     folder = RunFolder(wanted if is_given or is_here else _make_new(wanted, key))
+    if config.task._target_ == TRAIN:
+        claim(folder)
     if not is_multirun:
-        if config.task._target_ == TRAIN:
-            claim(folder)
         check_folder_is_free(config, folder)
     return [] if is_given or is_here else [f"{key}={folder.path}"]
+
+
+def sweep_folder(config: DictConfig, claimed: Sequence[str]) -> Path:
+    """The folder of a sweep, from what :func:`claimed_folder` returned for it."""
+    return Path(claimed[0].partition("=")[2] if claimed else config.hydra.sweep.dir)
 
 
 def check_folder_is_free(config: DictConfig, folder: RunFolder) -> None:

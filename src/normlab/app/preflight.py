@@ -1,8 +1,8 @@
 """All checks of a command line, made before Hydra writes anything: a wrong one leaves no trace."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -15,56 +15,81 @@ from omegaconf.errors import OmegaConfBaseException
 from normlab.app.announce import announce
 from normlab.app.auto_resume import with_found_run
 from normlab.app.data_checks import check_data
-from normlab.app.folders import claimed_folder
+from normlab.app.folders import claimed_folder, sweep_folder
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import check_groups, check_single_values, group_options, parse_override
 from normlab.app.resolvers import UNNAMED_KEYS
 from normlab.app.resume import AUTO, check_same_experiment
 from normlab.app.schema import check_schema
+from normlab.app.sweeps.grid import jobs_of, swept_keys
+from normlab.app.sweeps.planning import write_plan
+from normlab.app.sweeps.spelled_out import spelled_out
+from normlab.app.sweeps.study import Study, study_of
 from normlab.app.targets import admitted_packages, check_targets
 from normlab.app.unknown_keys import explain
-from normlab.app.validate import validate
+from normlab.app.validate import TRAIN, validate
 from normlab.core.errors import ConfigError
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
     """Compose and check every job that the arguments ask for; raise a UserError at the first fault.
 
-    Returns the arguments, with the folder that was claimed for what they ask.
+    Returns the arguments, with the folder that was claimed for what they ask. In the folder of a sweep its plan is
+    written down.
     """
     flags = _read_flags(arguments)
     if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
         return list(arguments)
-    texts = list(flags.overrides)
+    texts = [spelled_out(text) for text in flags.overrides]
     if flags.config_dir is not None:
         texts.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
     overrides = [parse_override(text) for text in texts]
     folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
+    config_name = flags.config_name or "config"
     with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
         check_groups(overrides)
-        if not flags.multirun:
-            check_single_values(overrides)
-        jobs = _jobs(overrides) if flags.multirun else [texts]
+        if flags.multirun:
+            return _checked_sweep(list(map(spelled_out, arguments)), overrides, config_name, flags.cfg is not None)
+        check_single_values(overrides)
         notes: dict[str, None] = {}
-        configs = [_checked(flags.config_name or "config", job, flags.cfg is not None, notes) for job in jobs]
+        config = _checked(config_name, texts, flags.cfg is not None, notes)
         found = None
-        if configs[0].get("resume") == AUTO and not flags.cfg:
-            found = with_found_run(arguments, configs[0], admitted_packages(texts))
+        if config.get("resume") == AUTO and not flags.cfg:
+            found = with_found_run(arguments, config, admitted_packages(texts))
     if found is not None:
         return check_command_line(found)
+    _announce_all(notes)
+    return list(arguments) if flags.cfg else [*arguments, *claimed_folder(config, is_multirun=False)]
+
+
+def _checked_sweep(
+    arguments: Sequence[str], overrides: Sequence[Override], config_name: str, only_shown: bool
+) -> list[str]:
+    """The arguments, with the sweep's folder; every run was checked, and the plan of them is in it."""
+    notes: dict[str, None] = {}
+    (first, *_) = jobs_of(overrides, Study())
+    study = study_of(_composed(config_name, first))
+    keys, jobs = swept_keys(overrides, study), jobs_of(overrides, study)
+    unnamed = f"{UNNAMED_KEYS}={_constant_keys(overrides) if keys else []}".replace(" ", "")
+    configs = [_checked(config_name, [*job, unnamed], only_shown, notes) for job in jobs]
+    if only_shown:
+        return list(arguments)
+    _announce_all(notes)
+    claimed = claimed_folder(configs[0], is_multirun=True)
+    if configs[0].task._target_ == TRAIN:
+        write_plan(arguments, study, jobs, configs, keys, sweep_folder(configs[0], claimed))
+    return [*arguments, unnamed, *claimed]
+
+
+def _announce_all(notes: Iterable[str]) -> None:
     for note in notes:
         announce(note)
-    if flags.cfg:
-        return list(arguments)
-    constant = [_unnamed_keys(overrides)] if flags.multirun else []
-    return [*arguments, *constant, *claimed_folder(configs[0], flags.multirun)]
 
 
-def _unnamed_keys(overrides: Sequence[Override]) -> str:
-    """The override that keeps what is the same in all runs of a sweep out of their names; nothing for a single run."""
+def _constant_keys(overrides: Sequence[Override]) -> list[str]:
+    """The keys that are the same in all runs of a sweep, and so are kept out of their names."""
     constant = [override.get_key_element() for override in overrides if not override.is_sweep_override()]
-    is_sweep = len(constant) < len(overrides)
-    return f"{UNNAMED_KEYS}={[key.lstrip('+~') for key in constant] if is_sweep else []}".replace(" ", "")
+    return [key.lstrip("+~") for key in constant]
 
 
 def _read_flags(arguments: Sequence[str]) -> Namespace:
@@ -78,34 +103,28 @@ def _read_flags(arguments: Sequence[str]) -> Namespace:
     return flags
 
 
-def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """The overrides of every job of a sweep: the product of the comma-separated choices."""
-    choices = [
-        [f"{override.get_key_element()}={choice}" for choice in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [str(override.input_line)]
-        for override in overrides
-    ]
-    yield from map(list, product(*choices))
-
-
 def _checked(config_name: str, overrides: list[str], only_shown: bool, notes: dict[str, None]) -> DictConfig:
     """The configuration of one job, all of it checked; what is odd but legal is added to ``notes``, once."""
-
-    def compose_defaults() -> DictConfig:
-        """The chosen options without the values that were set."""
-        return compose(config_name, [text for text in overrides if group_options(text.partition("=")[0].lstrip("+"))])
-
-    try:
-        config = compose(config_name, overrides, return_hydra_config=True)
-    except (ConfigCompositionException, OmegaConfBaseException) as error:
-        raise explain(error, compose_defaults) from None
+    config = _composed(config_name, overrides)
     admitted = admitted_packages(overrides)
     check_targets(config, admitted)
-    check_schema(config, compose_defaults)
+    check_schema(config, partial(_composed_defaults, config_name, overrides))
     validate(config)
     if not only_shown and "checkpoint" not in config:
         notes.update(dict.fromkeys(check_data(config)))
     if config.get("resume") not in (None, AUTO):
         check_same_experiment(config, admitted)
     return config
+
+
+def _composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """A job's configuration with Hydra's own part; raises ConfigError where the overrides do not make one."""
+    try:
+        return compose(config_name, list(overrides), return_hydra_config=True)
+    except (ConfigCompositionException, OmegaConfBaseException) as error:
+        raise explain(error, partial(_composed_defaults, config_name, overrides)) from None
+
+
+def _composed_defaults(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The chosen options without the values that were set."""
+    return compose(config_name, [text for text in overrides if group_options(text.partition("=")[0].lstrip("+"))])

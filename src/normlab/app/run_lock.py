@@ -36,6 +36,21 @@ def claim(folder: RunFolder) -> None:
     _held[place] = lock
 
 
+def is_being_written(folder: RunFolder) -> bool:
+    """Whether a process, this one or another, has the folder."""
+    if folder.path.resolve() in _held:
+        return True
+    if not folder.lock.exists():
+        return False
+    lock = FileLock(folder.lock)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 @contextmanager
 def sole_writer(folder: RunFolder) -> Iterator[None]:
     """While inside, no other process can write the folder; raises as :func:`claim`."""

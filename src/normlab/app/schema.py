@@ -21,6 +21,7 @@ from normlab.core.errors import ConfigError
 from normlab.core.types import Bounds, CountOrZero
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+CHECKED_ELSEWHERE = ("hydra", "study")
 INSTANTIATION_KEYS = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
@@ -30,6 +31,7 @@ class TopLevel:
 
     seed: CountOrZero
     resume: str | None
+    reuse: Literal["sweep", "global"]
     cache: str
     allow_targets: Sequence[str]
 
@@ -56,7 +58,7 @@ class SchemaCheck:
         for name, annotation in top_level.items():
             self._check_value(name, annotation)
         for name in map(str, self.config):
-            if name in top_level or name == "hydra":
+            if name in top_level or name in CHECKED_ELSEWHERE:
                 continue
             if OmegaConf.is_dict(self.config._get_node(name)):
                 self._check_node(name)

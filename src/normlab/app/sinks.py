@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from normlab.app.dispensable import Dispensable
 from normlab.app.hyper_parameters import hyper_parameters
+from normlab.app.mode import is_in_sweep
 from normlab.core.records import Outcome, StepRecord
 from normlab.core.run_folder import RESULTS, RunFolder
 from normlab.telemetry.console import ConsoleSink
@@ -67,8 +68,10 @@ def open_sinks(config: DictConfig, folder: RunFolder, total_steps: int, state: R
     figures = Dispensable(
         "figures", lambda: FigureSink(folder.figures, logger, folder.read_metrics(), lambda: state.outcome)
     )
-    console = Dispensable("the terminal", lambda: ConsoleSink(total_steps, first_step))
-    sinks = Sinks([metrics, logger, figures, console])
+    sinks = Sinks([metrics, logger, figures])
+    if not is_in_sweep():
+        console = Dispensable("the terminal", lambda: ConsoleSink(total_steps, first_step))
+        sinks = Sinks([sinks, console])
     try:
         sinks.begin(hyper_parameters(config))
         yield sinks

@@ -1,6 +1,5 @@
 """task=train: train, evaluate, sample, and write the run folder."""
 
-import sys
 import traceback
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from normlab.app.canonical import fingerprint_of
 from normlab.app.failures import failure_of, write_if_possible
 from normlab.app.folders import check_folder_is_free
 from normlab.app.interrupts import StopRequest
+from normlab.app.mode import is_in_sweep
 from normlab.app.run_lock import sole_writer
 from normlab.app.summary import RunFacts, closing_text, summarise
 from normlab.app.training import sampled_text, take_steps
@@ -37,7 +37,7 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
         check_folder_is_free(config, folder)
         result = folder.result()
         if result is not None:
-            print(f"{shown_path(folder.path)} ended {result} already: there is nothing to resume.")
+            announce(f"{shown_path(folder.path)} ended {result} already: there is nothing to resume.")
             return 0
         folder.clear_leftovers()
         return _train(config, folder, prompt, sampler)
@@ -65,11 +65,12 @@ def _train(config: DictConfig, folder: RunFolder, prompt: str, sampler: Sampler)
     except Exception as error:
         state.outcome, facts.error = _told(error, config, folder)
     write_if_possible(folder.summary, lambda: folder.write_summary(summarise(state, facts)))
-    print(closing_text(state, facts))
-    if facts.error is not None or state.outcome == Outcome.INTERRUPTED:
-        print(f"go on with it: {resume_command(folder.path)}")
+    if not is_in_sweep():  # which has a line of its own for each run
+        print(closing_text(state, facts))
+        if facts.error is not None or state.outcome == Outcome.INTERRUPTED:
+            print(f"go on with it: {resume_command(folder.path)}")
     if stop.signal_number is not None or state.outcome == Outcome.INTERRUPTED:
-        sys.exit(stop.exit_code)  # also ends the sweep that this run, though it may be completed, is part of
+        return stop.exit_code  # also ends the sweep that this run, though it may be completed, is part of
     return CRASH if facts.error is not None else 0
 
 

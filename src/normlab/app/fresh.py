@@ -1,0 +1,25 @@
+"""What one run of a process must not hand on to the next."""
+
+import gc
+import random
+
+import numpy as np
+import torch
+
+
+def forget_earlier_runs() -> None:
+    """Put the state that all runs of a process share back to where a new process has it.
+
+    No run draws from the shared generators, and none should; they are set all the same. Compiled code is forgotten
+    because torch compiles anew, and otherwise, for shapes that it has seen to vary.
+    """
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch._dynamo.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

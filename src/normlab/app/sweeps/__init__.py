@@ -1,0 +1,1 @@
+"""Many runs: what is planned, what of it is done, and what came of it."""

@@ -1,0 +1,72 @@
+"""What is said at the end of a sweep: how its runs ended, what failed, where the report is, how to go on."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from normlab.app.announce import announce, shown_path
+from normlab.app.sweeps.live import label, result_of
+from normlab.app.sweeps.plan import PlannedRun, SweepPlan
+from normlab.core.errors import UserError
+from normlab.core.records import Outcome
+from normlab.report.page import write_report
+from normlab.report.results import RunResult
+
+FAILURES = (Outcome.CRASHED, Outcome.OUT_OF_MEMORY)
+CRASH = 1
+FOLDER_KEY = "hydra.sweep.dir"
+
+
+def close_sweep(folder: Path) -> int:
+    """Write the report, say what came of the runs; return the exit code: 1 where some failed, else 0.
+
+    Runs that have not ended are no failure by themselves: an interrupted sweep is gone on with.
+    """
+    plan = SweepPlan.read(folder)
+    runs = plan.runs(folder)
+    results = [result_of(run) for run in runs]
+    failed = [(run, result) for run, result in zip(runs, results, strict=True) if _has_failed(result)]
+    print(f"\n{_counts(plan, results)}")
+    if failed:
+        print("\nfailed:")
+        for run, result in failed:
+            print(f"  {label(run.job, plan)}: {_why(run, result)}\n    {shown_path(run.folder.path)}")
+    _report(folder)
+    print(f"written to: {shown_path(folder)}\nlook closer: tensorboard --logdir {shown_path(folder)}")
+    if failed or any(result is None or result.outcome in (None, Outcome.INTERRUPTED) for result in results):
+        print(f"go on with it: {command_to_go_on(plan, folder)}")
+    return CRASH if failed else 0
+
+
+def command_to_go_on(plan: SweepPlan, folder: Path) -> str:
+    """The sweep's own command, in its own folder."""
+    words = [word for word in shlex.split(plan.command) if not word.startswith(f"{FOLDER_KEY}=")]
+    return shlex.join([*words, f"{FOLDER_KEY}={shown_path(folder)}"])
+
+
+def _report(folder: Path) -> None:
+    """Without it the runs are as good; that it failed is said."""
+    try:
+        print(f"report: {shown_path(write_report(folder))}")
+    except UserError:
+        pass  # no run has begun
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        announce(f"note: the report failed ({reason}). Type python src/run.py task=report sweep={shown_path(folder)}")
+
+
+def _counts(plan: SweepPlan, results: list[RunResult | None]) -> str:
+    outcomes = Counter("not ended" if result is None else result.outcome or "not ended" for result in results)
+    told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
+    num_names = len(plan.jobs) - len(results)
+    shared = f" ({num_names} more build a model that another has, and were not run again)" if num_names else ""
+    return f"{len(results)} runs: {told}{shared}"
+
+
+def _has_failed(result: RunResult | None) -> bool:
+    return result is not None and result.outcome in FAILURES
+
+
+def _why(run: PlannedRun, result: RunResult | None) -> str:
+    told = "" if result is None else result.facts.get("error")
+    return f"{'' if result is None else result.outcome} ({told or 'no reason was recorded'})"

@@ -1,0 +1,145 @@
+"""Running the jobs of a plan through one of Hydra's launchers, so that no run's end is another's."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.plugins.launcher import Launcher
+
+from normlab.app.announce import announce
+from normlab.app.failures import failure_of
+from normlab.app.run_lock import is_being_written
+from normlab.app.sweeps.live import LiveSweep, has_ended
+from normlab.app.sweeps.plan import PlannedRun, SweepPlan
+
+CRASH = 1
+LOOK_SECONDS = 1.0
+QUIET_SECONDS = 60.0
+"""How long nobody writes the runs of a launcher that has failed, before they are given to it again."""
+STOPPED = 128
+"""Exit codes from here on: a signal asked the run to stop, and the sweep with it."""
+
+
+class SweepStopped(Exception):
+    """A signal has ended a run and with it the sweep; carries the exit code."""
+
+    def __init__(self, exit_code: int):
+        super().__init__()
+        self.exit_code = exit_code
+
+
+@dataclass
+class JobLauncher:
+    """Launches the runs of the plan in a sweep's folder; each that ends is shown.
+
+    ``exit_code`` is the largest of theirs: 0 a result, 1 a crash, 2 wrong input.
+    """
+
+    launcher: Launcher
+    folder: Path
+    live: LiveSweep
+    num_launched: int = 0
+    exit_code: int = 0
+
+    def launch(self, runs: Sequence[PlannedRun]) -> None:
+        """Give every run that has no result to the launcher, and return when they have ended or cannot be ended.
+
+        Raises SweepStopped where a signal has ended one.
+        """
+        todo = [run for run in runs if run.folder.result() is None]
+        if isinstance(self.launcher, BasicLauncher):
+            for run in todo:
+                self._launch_here(run)
+        elif todo:
+            with self._shown_meanwhile():
+                self._launch_elsewhere(todo)
+
+    def _launch_here(self, run: PlannedRun) -> None:
+        """In this process. What nobody foresaw, as a disk too full for Hydra's notes, is said."""
+        try:
+            self._hand_over([run])
+        except OSError as error:
+            announce(f"error: {run.job.name}: {failure_of(error, run.folder.path).line}")
+            self.exit_code = CRASH
+        finally:
+            self._show()
+
+    def _launch_elsewhere(self, runs: Sequence[PlannedRun]) -> None:
+        """In other processes, any of which may be killed: the runs that this took along are given out again.
+
+        Those that had begun when it happened then have a process each; one that is lost in it once more stays lost.
+        """
+        suspects: list[PlannedRun] = []
+        waiting = list(runs)
+        while waiting:
+            if self._outlives(waiting):
+                break
+            self._wait_until_quiet(waiting)
+            lost = self._not_ended(waiting)
+            begun = [run for run in lost if run.folder.lock.exists()]
+            suspects += begun
+            waiting = [run for run in lost if run not in begun]
+        for run in suspects:
+            if not self._outlives([run]):
+                announce(f"error: {run.job.name}: its process was killed. Start the sweep again to go on with it.")
+                self.exit_code = CRASH
+
+    def _outlives(self, runs: Sequence[PlannedRun]) -> bool:
+        """Whether the launcher came back from these runs by itself."""
+        try:
+            self._hand_over(runs)
+        except (KeyboardInterrupt, SystemExit, SweepStopped):
+            raise
+        except Exception as error:  # each launcher has its own for a process that is gone
+            names = ", ".join(run.job.name for run in self._not_ended(runs)) or "none"
+            announce(f"note: a process of the sweep has ended unasked ({type(error).__name__}). Not ended: {names}.")
+            return False
+        return True
+
+    def _hand_over(self, runs: Sequence[PlannedRun]) -> None:
+        jobs = [[*run.job.overrides, f"hydra.sweep.subdir='{run.job.folder}'"] for run in runs]
+        first = self.num_launched
+        self.num_launched += len(jobs)
+        returned = self.launcher.launch(jobs, initial_job_idx=first)
+        code = max(job.return_value for job in returned)
+        if code >= STOPPED:
+            raise SweepStopped(code)
+        self.exit_code = max(self.exit_code, code)
+
+    def _not_ended(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        started = SweepPlan.read(self.folder).started
+        return [run for run in runs if not has_ended(run.folder, started)]
+
+    def _wait_until_quiet(self, runs: Sequence[PlannedRun]) -> None:
+        """Until no process has written any of the runs for a while: a launcher may leave those that it started."""
+        quiet_since = monotonic()
+        while self._not_ended(runs) and monotonic() - quiet_since < QUIET_SECONDS:
+            if any(is_being_written(run.folder) for run in self._not_ended(runs)):
+                quiet_since = monotonic()
+            sleep(LOOK_SECONDS)
+
+    def _show(self) -> None:
+        for line in self.live.look():
+            print(line, flush=True)
+
+    @contextmanager
+    def _shown_meanwhile(self) -> Iterator[None]:
+        """While inside, a thread shows every run that ends."""
+        is_over = threading.Event()
+
+        def look() -> None:
+            while not is_over.wait(LOOK_SECONDS):
+                self._show()
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+            self._show()
