@@ -12,12 +12,13 @@ from tests.autopsy.deaths import EXPONENTIAL, LARGE_LOGIT, LOGITS_GROW, finding,
 from normlab.autopsy.advice import advise
 from normlab.autopsy.autopsy import Autopsy
 from normlab.autopsy.finding import Contents, Elements, FirstNonfinite
+from normlab.autopsy.place_words import place_in_words
 from normlab.autopsy.report import markdown_report
 from normlab.autopsy.sentences import first_value, growth_sentence, lead_in_words
 from normlab.autopsy.statistic_words import statistic_of
 from normlab.autopsy.story import Story
 from normlab.autopsy.terminal import NUM_COLUMNS, NUM_LINES, terminal_text
-from normlab.autopsy.words import number_in_words, numbers_in_words, place_in_words
+from normlab.autopsy.words import number_in_words, numbers_in_words
 from normlab.core.records import Outcome, encode_json
 
 OWN = ("model/norm=none", "attention/softmax=naive", "optimizer.lr=3e-2")

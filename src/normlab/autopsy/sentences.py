@@ -7,17 +7,10 @@ import torch
 
 from normlab.autopsy.autopsy import Autopsy
 from normlab.autopsy.finding import Contents, Elements, FirstNonfinite
+from normlab.autopsy.place_words import TENSORS, in_layer, place_in_words
 from normlab.autopsy.statistic_words import statistic_of
 from normlab.autopsy.story import Crossing, Growth, Story
-from normlab.autopsy.words import (
-    ARGUMENTS,
-    TENSORS,
-    in_layer,
-    number_in_words,
-    numbers_in_words,
-    operation_in_words,
-    place_in_words,
-)
+from normlab.autopsy.words import ARGUMENTS, number_in_words, numbers_in_words, operation_in_words
 from normlab.core.records import Outcome
 
 PASSES = {"forward": "the forward pass", "backward": "the backward pass", "optimizer": "the optimizer's step"}

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from normlab.autopsy.words import place_in_words
+from normlab.autopsy.place_words import place_in_words
 
 STATISTICS = {
     "activation_rms": "the RMS of {}",
