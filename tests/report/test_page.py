@@ -55,7 +55,7 @@ def test_page_has_its_parts_in_order_and_says_how_far_the_sweep_is(report: Path)
     assert re.findall(r"<h2>(.*?)</h2>", page) == ORDER
     assert "51 of 54 runs have ended: 41 completed, 9 died," in page
     assert "In 4 of 8 variants runs died: all with norm=none." in page
-    assert page.index("Which of two fixes") < page.index("reproduced") < page.index("Share alive")
+    assert page.index("Which of two fixes") < page.index("reproduced") < page.index(">Survived<")
 
 
 def test_page_needs_nothing_from_elsewhere(report: Path) -> None:

@@ -52,7 +52,7 @@ def test_outcomes_are_counted_with_their_causes() -> None:
     counted = outcomes_of(runs)
     assert counted.by_outcome == {"completed": 1, "diverged": 1, "nonfinite": 2, "not ended": 1}
     assert counted.causes == {
-        "an exponential overflowed at attention.attend.softmax, layer 1": 2,
+        "an exponential overflowed in the attention softmax of layer 1": 2,
         "the loss left for good": 1,
     }
     assert counted.death_steps == (4, 8, 30)

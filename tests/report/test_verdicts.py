@@ -254,7 +254,7 @@ def test_the_verdict_on_a_recorded_claim(tmp_path: Path) -> None:
     assert (found.id, found.decision) == ("dies", "reproduced")
     assert found.sentence == (
         "Of 6 runs of norm=none, clamp=none, lr above 0.005, 6 are dead, ended within 60 steps; claimed: at least "
-        "100%; 6 died, at steps 12 to 20: an exponential overflowed at attention.attend.softmax, layer 1."
+        "100%; 6 died, at steps 12 to 20: an exponential overflowed in the attention softmax of layer 1."
     )
 
 

@@ -81,9 +81,10 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    head = f"<thead><tr>{names}</tr></thead>\n" if any(table.header) else ""
     body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="wide"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _cell(cell: Cell) -> str:

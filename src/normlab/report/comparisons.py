@@ -11,6 +11,7 @@ from typing import Literal
 
 from normlab.report.intervals import losses_by_seed
 from normlab.report.losses import Measure
+from normlab.report.number_words import difference_in_words
 from normlab.report.paired import SIGNIFICANCE, PairedDifference, holm, paired_difference
 from normlab.report.rate_grid import best_rate
 from normlab.report.results import RunResult, SweepResult
@@ -117,12 +118,9 @@ def _found_in_words(found: PairedDifference, p: float | None, finding: Finding) 
     if mean is None:
         return "Not testable: no seed has a loss on both sides."
     if mean.low is None or mean.high is None or p is None:
-        return f"Not testable: one shared seed, difference {mean.value:+.4f}."
-    numbers = (
-        f"difference {mean.value:+.4f} [{mean.low:+.4f}, {mean.high:+.4f}] nats per token over {mean.num_seeds} shared "
-        f"seeds, p = {p:.2g}."
-    )
-    return f"{finding.capitalize()}: {numbers}"
+        return f"Not testable: one shared seed, difference {difference_in_words(mean)} nats per token."
+    numbers = f"{difference_in_words(mean)} nats per token over {mean.num_seeds} shared seeds, corrected p = {p:.2g}."
+    return f"{finding.capitalize()}: difference {numbers}"
 
 
 def _missing_in_words(variant: Side, baseline: Side) -> list[str]:

@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of as many cells as the header has."""
+    """Rows of as many cells as the header has; one of empty names is not shown."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]

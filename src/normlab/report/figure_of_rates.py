@@ -63,14 +63,14 @@ def _legend(is_alone: bool) -> list[Line2D]:
 
 
 def _heights(runs: Sequence[RunResult]) -> tuple[float, float]:
-    """Room for all losses up to twice the loss at initialisation, and above them for the dead."""
+    """Room for all losses up to the loss at initialisation, and above them for the dead."""
     losses = [loss for run in runs if (loss := loss_of(run, "final")) is not None]
     starts = [run.initial_loss for run in runs if run.initial_loss is not None and math.isfinite(run.initial_loss)]
     if not losses:
         return 0.0, 1.0
     low, high = min(losses), max(losses)
     if starts:
-        high = min(high, max(2 * median(starts), low))
+        high = min(high, max(median(starts), low))
     room = max(high - low, 0.02 * abs(low), 1e-6)
     return low - 0.08 * room, high + 0.3 * room
 

@@ -1,4 +1,7 @@
-"""A heat map over two of the axes that a sweep varied: median final validation loss, and the share that died."""
+"""A heat map over two of the axes that a sweep varied: median final validation loss, and the share that died.
+
+A death counts as the loss at initialisation, so that a cell does not look better for those who left it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +11,10 @@ from statistics import median
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from normlab.report.losses import has_result, loss_of
+from normlab.report.losses import capped_loss, has_result
 from normlab.report.results import RunResult, SweepResult
 from normlab.report.style import new_figure, wrapped
 from normlab.report.variants import rate_place, short_key
@@ -23,7 +26,6 @@ NO_LOSS = "#d9d9d9"
 LABEL_WIDTH = 22
 COLOURS = matplotlib.colormaps["viridis_r"]
 DARK = 0.45
-WIDE_SPREAD = 3.0
 
 
 def pairs_of_axes(sweep: SweepResult) -> list[tuple[str, str]]:
@@ -45,7 +47,7 @@ def heat_map(sweep: SweepResult, rows: str, columns: str) -> Figure:
         for column in values[1]
     }
     figure = new_figure(HEIGHT_OF_REST + HEIGHT_OF_ROW * len(values[0]))
-    title = f"Median final validation loss (nats per token) by {short_key(rows)} and {short_key(columns)}"
+    title = f"Median final validation loss (nats per token) by {axis_name(rows)} and {axis_name(columns)}"
     figure.suptitle(wrapped(title, 100, 2), fontsize=12, x=0.01, ha="left")
     axes = figure.subplots()
     medians = np.array([[_median(cells[row, column]) for column in values[1]] for row in values[0]])
@@ -77,8 +79,9 @@ def value_on(run: RunResult, axis: str) -> str | None:
 
 
 def _median(runs: Sequence[RunResult]) -> float:
-    losses = [loss for run in runs if (loss := loss_of(run, "final")) is not None]
-    return median(losses) if losses else math.nan
+    """NaN where all died."""
+    losses = [loss for run in runs if (loss := capped_loss(run)) is not None]
+    return median(losses) if losses and not all(run.is_dead for run in runs) else math.nan
 
 
 def _norm(medians: np.ndarray) -> Normalize:
@@ -86,8 +89,6 @@ def _norm(medians: np.ndarray) -> Normalize:
     if not len(finite):
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
-    if low > 0 and high > WIDE_SPREAD * low:
-        return LogNorm(low, high)
     return Normalize(low, high if high > low else low + 1)
 
 
@@ -103,8 +104,8 @@ def _write(axes: Axes, x: int, y: int, value: float, runs: Sequence[RunResult], 
 
 
 def _name_axes(axes: Axes, rows: str, columns: str, values: Sequence[Sequence[str]]) -> None:
-    axes.set_ylabel(_axis_name(rows), fontsize=9)
-    axes.set_xlabel(_axis_name(columns), fontsize=9)
+    axes.set_ylabel(wrapped(axis_name(rows), 40, 1), fontsize=9)
+    axes.set_xlabel(wrapped(axis_name(columns), 40, 1), fontsize=9)
     width = max(6, 90 // max(len(values[1]), 1))
     axes.set_yticks(range(len(values[0])), [wrapped(value, LABEL_WIDTH, 2) for value in values[0]], fontsize=8)
     axes.set_xticks(range(len(values[1])), [wrapped(value, width, 3) for value in values[1]], fontsize=8)
@@ -117,5 +118,6 @@ def _name_axes(axes: Axes, rows: str, columns: str, values: Sequence[Sequence[st
     axes.tick_params(which="minor", length=0)
 
 
-def _axis_name(axis: str) -> str:
-    return "learning rate" if axis == RATE else wrapped(short_key(axis), 40, 1)
+def axis_name(axis: str) -> str:
+    """What to call it beside the axis and in the caption."""
+    return "learning rate" if axis == RATE else short_key(axis)

@@ -12,11 +12,11 @@ def row_name(variant: Variant, sweep: SweepResult) -> str:
     return f"{label_of(variant)}{' (baseline)' if variant == baseline_of(sweep) else ''}"
 
 
-def together(variants: Sequence[Variant], every: Sequence[Variant]) -> str:
+def together(variants: Sequence[Variant], every: Sequence[Variant], all_of_them: str = "all variants") -> str:
     """In few words where these are all, all but one, or just those that share a choice; else their labels."""
     rest = [variant for variant in every if variant not in variants]
     if len(variants) > 2 and len(rest) <= 1:
-        return "all variants" if not rest else f"all variants but {label_of(rest[0])}"
+        return all_of_them if not rest else f"{all_of_them} but {label_of(rest[0])}"
     if len(variants) > 1:
         for choice in variants[0]:
             if {variant for variant in every if choice in variant} == set(variants):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from normlab.report.intervals import Mean
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+SMALL = 1e-3
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -15,6 +16,14 @@ def mean_in_words(mean: Mean | None) -> str:
     if mean.low is None or mean.high is None:
         return f"{mean.value:.4f}\none seed"
     return f"{mean.value:.4f}\n{interval_in_words(mean.low, mean.high)}"
+
+
+def difference_in_words(mean: Mean) -> str:
+    """``-0.0312 [-0.0401, -0.0223]``; of differences below a thousandth the first two digits."""
+    bounds = [bound for bound in (mean.low, mean.high) if bound is not None]
+    form = "+.4f" if max(map(abs, (mean.value, *bounds))) >= SMALL else "+.2g"
+    interval = f" {interval_in_words(*bounds, form)}" if len(bounds) == 2 else ""
+    return f"{mean.value:{form}}{interval}"
 
 
 def interval_in_words(low: float, high: float, form: str = ".4f") -> str:

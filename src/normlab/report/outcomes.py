@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from normlab.autopsy.place_words import place_in_words
+from normlab.autopsy.statistic_words import statistic_of
 from normlab.core.records import Outcome
 from normlab.report.results import RunResult
 from normlab.report.survival import share_interval
@@ -59,13 +61,16 @@ def outcomes_of(runs: Sequence[RunResult]) -> Outcomes:
     )
 
 
-def cause_words(run: RunResult) -> str:
-    """``an exponential overflowed at attention.attend.softmax, layer 3``; of a loss that left, what grew first."""
+def cause_words(run: RunResult, *, with_layer: bool = True) -> str:
+    """``an exponential overflowed in the attention softmax of layer 3``; of a loss that left, what grew first."""
     cause = run.cause
     if cause is None or cause.kind is None:
         grew = run.facts.get("first_growth")
         ended = "the loss left for good" if run.outcome == Outcome.DIVERGED else UNKNOWN
-        return f"{ended}; first to grow: {grew}" if grew else ended
-    place = "" if cause.site is None else f" at {cause.site}"
-    layer = "" if cause.layer is None else f", layer {cause.layer}"
+        if not isinstance(grew, str):
+            return ended
+        statistic = statistic_of(grew)
+        return f"{ended}; first to grow: {statistic if with_layer else statistic.name}"
+    place = "" if cause.site is None else f" in {place_in_words(cause.site)}"
+    layer = f" of layer {cause.layer}" if with_layer and cause.layer is not None else ""
     return f"{KIND_WORDS.get(cause.kind, cause.kind.replace('_', ' '))}{place}{layer}"

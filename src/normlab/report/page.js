@@ -1,6 +1,6 @@
 // Tables are sorted by the column whose heading is pressed: by number where a cell has one, else by text.
 "use strict";
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:has(thead)")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
     const button = document.createElement("button");

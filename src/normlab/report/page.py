@@ -1,6 +1,5 @@
 """The answer that a sweep ends with: report/index.html, report.md, figures and results.csv, at any time."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,13 +10,14 @@ from normlab.report.comparisons import comparisons
 from normlab.report.document import Block, Document, Listing, Paragraph, Section
 from normlab.report.heat_map import pairs_of_axes
 from normlab.report.histories import read_histories
+from normlab.report.in_short import findings_in_short
 from normlab.report.load import load_sweep
 from normlab.report.number_words import count, quoted
 from normlab.report.part_on_basis import part_on_basis, part_on_remarks
-from normlab.report.part_on_claims import claims_in_short, part_on_claims
+from normlab.report.part_on_claims import part_on_claims
 from normlab.report.part_on_rates import part_on_rates
-from normlab.report.part_on_survival import deaths_in_short, part_on_survival
-from normlab.report.part_on_variants import losses_in_short, part_on_variants
+from normlab.report.part_on_survival import part_on_survival
+from normlab.report.part_on_variants import part_on_variants
 from normlab.report.pictures import (
     HEAT_MAPS,
     curve_pictures,
@@ -32,7 +32,7 @@ from normlab.report.results import SweepResult
 from normlab.report.results_csv import results_csv
 from normlab.report.shown import best_arms, distinct
 from normlab.report.variants import label_of
-from normlab.report.verdicts import Verdict, verdicts
+from normlab.report.verdicts import verdicts
 
 FOLDER, PAGE, MARKDOWN, TABLE = "report", "index.html", "report.md", "results.csv"
 
@@ -40,11 +40,17 @@ FOLDER, PAGE, MARKDOWN, TABLE = "report", "index.html", "report.md", "results.cs
 def write_report(sweep_folder: Path) -> Path:
     """Write the report of a sweep's folder, also while it runs, and return its index.html.
 
-    Every file is replaced as a whole; pictures that an earlier report had and this one has not are removed. Raises
-    UserError where there is neither a plan nor a run.
+    Raises UserError where there is neither a plan nor a run.
     """
-    sweep = load_sweep(sweep_folder)
-    folder = sweep_folder / FOLDER
+    return write_report_of(load_sweep(sweep_folder))
+
+
+def write_report_of(sweep: SweepResult) -> Path:
+    """The same of a sweep as it was read.
+
+    Every file is replaced as a whole; pictures that an earlier report had and this one has not are removed.
+    """
+    folder = sweep.folder / FOLDER
     document = document_of(sweep, folder)
     for picture in document.pictures:
         write_whole(folder / f"{picture.name}.png", picture.png)
@@ -60,7 +66,7 @@ def write_report(sweep_folder: Path) -> Path:
 def document_of(sweep: SweepResult, report_folder: Path) -> Document:
     """The report; links lead from ``report_folder``."""
     progress, decided = progress_of(sweep), verdicts(sweep)
-    title = f"Report of the sweep {sweep.experiment or sweep.folder.resolve().name}"
+    title = f"Report of the sweep {sweep.experiment or '/'.join(sweep.folder.resolve().parts[-2:])}"
     if not sweep.runs:
         lead: list[Block] = [Paragraph(progress.text, is_notice=True)]
         return Document(title, lead, [part_on_basis(sweep, progress), part_on_remarks(sweep)])
@@ -68,7 +74,12 @@ def document_of(sweep: SweepResult, report_folder: Path) -> Document:
     histories = read_histories(sweep.runs)
     return Document(
         title,
-        [*_question(sweep), *_state(progress), *_in_short(sweep, progress, decided, losses_in_short(sweep, compared))],
+        [
+            *_question(sweep),
+            *_state(progress),
+            Paragraph("In short:"),
+            Listing([*_all_ended(progress), *findings_in_short(sweep, compared, decided)]),
+        ],
         [
             part_on_claims(decided),
             part_on_variants(sweep, compared, loss_pictures(sweep)),
@@ -93,15 +104,9 @@ def _state(progress: Progress) -> list[Block]:
     return [Paragraph(f"This sweep is not complete, and all below may still change. {progress.text}", is_notice=True)]
 
 
-def _in_short(sweep: SweepResult, progress: Progress, decided: Sequence[Verdict], losses: Sequence[str]) -> list[Block]:
-    claims = claims_in_short(decided)
-    said = [
-        *([claims] if claims else []),
-        *([progress.text] if progress.is_complete else []),
-        *deaths_in_short(sweep),
-        *losses,
-    ]
-    return [Paragraph("In short:"), Listing(said)]
+def _all_ended(progress: Progress) -> list[str]:
+    """What ``_state`` has not said already."""
+    return [progress.text] if progress.is_complete else []
 
 
 def _heat_maps(sweep: SweepResult) -> Section:

@@ -40,8 +40,8 @@ def _facts(sweep: SweepResult, runs: Sequence[RunResult], progress: Progress) ->
         *((f"Varied: {key}", listed(list(values), 20)) for key, values in sweep.varied.items()),
         ("Learning rates", listed([f"{rate:g}" for rate in rates], 20)),
         ("Seeds", listed([str(seed) for seed in seeds], 20)),
-        ("Planned steps a run", _span(steps, "steps")),
-        ("Parameters", _span(sizes, "parameters")),
+        ("Planned steps a run", _span(steps)),
+        ("Parameters", _span(sizes)),
         ("Tokens trained on", f"{sum(run.tokens for run in runs):,} in all runs together"),
         ("Time of training", f"{duration(sum(run.seconds for run in runs))} in all runs together"),
         ("Entropy of the validation text", _entropy(runs)),
@@ -51,16 +51,17 @@ def _facts(sweep: SweepResult, runs: Sequence[RunResult], progress: Progress) ->
     ]
 
 
-def _span(values: Sequence[int], unit: str) -> str:
+def _span(values: Sequence[int]) -> str:
     if not values:
         return ""
-    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,} {unit}"
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
 def _entropy(runs: Sequence[RunResult]) -> str:
-    """No model can get below it, where the text is generated and it is known."""
+    """Known of text that was generated."""
     known = sorted({value for run in runs if isinstance(value := run.facts.get("val_entropy"), float)})
-    return "" if not known else f"{known[0]:.4f} nats per token: no model can have a lower loss"
+    floor = "no model that has not seen the text has a lower loss on average"
+    return f"{known[0]:.4f} nats per token: {floor}" if known else ""
 
 
 def _together(runs: Sequence[RunResult], fact: str) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
 from normlab.report.frontier import Frontier, frontier, frontier_by_seed
-from normlab.report.naming import row_name
+from normlab.report.naming import row_name, together
 from normlab.report.number_words import count, interval_in_words, number
 from normlab.report.rate_grid import Sensitivity, best_rate, sensitivities
 from normlab.report.results import RunResult, SweepResult
 from normlab.report.shown import baseline_first
-from normlab.report.variants import by_variant
+from normlab.report.variants import Variant, by_variant
 
 METHOD = (
     "The frontier is where survival ends: the largest rate up to which every run of every seed survived, with the "
@@ -45,6 +45,20 @@ def part_on_rates(sweep: SweepResult, pictures: Sequence[Picture]) -> Section:
     )
     blocks: list[Block] = [Paragraph(METHOD + over), Table(HEADER, rows), *pictures]
     return Section("Learning rate", blocks if rows else [])
+
+
+def frontiers_in_short(sweep: SweepResult) -> list[str]:
+    """Up to which rate each variant survives, those of the same rate together; nothing where one rate was tried."""
+    if len({run.lr for run in [*sweep.runs, *sweep.not_begun]}) < 2:
+        return []
+    found: dict[str, list[Variant]] = {}
+    for variant, runs in by_variant(sweep).items():
+        edge = frontier(runs)
+        if edge.num_runs:
+            found.setdefault(edge.text, []).append(variant)
+    every = [variant for variants in found.values() for variant in variants]
+    said = "; ".join(f"{text}: {together(variants, every)}" for text, variants in found.items())
+    return [f"Largest learning rate up to which every run survived: {said}."] if said else []
 
 
 def _cells(runs: Sequence[RunResult], sensitivity: Sensitivity | None) -> list[Cell]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from normlab.core.run_folder import RunFolder
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
 from normlab.report.naming import row_name, together
-from normlab.report.number_words import interval_in_words
+from normlab.report.number_words import count, interval_in_words
 from normlab.report.outcomes import UNKNOWN, cause_words, outcomes_of
 from normlab.report.results import RunResult, SweepResult
 from normlab.report.shown import baseline_first, distinct_runs
@@ -17,11 +17,12 @@ METHOD = (
     "A run dies when its loss is no longer a finite number, or leaves its course for good (diverged). The curves are "
     "Kaplan and Meier's estimate: a run that completed, was cut short or goes on counts as alive up to its last step "
     "and as unknown after it. Causes are those that the runs' autopsies found: the first value that was not finite, "
-    "and where it arose; of a loss that left, what grew first. Shares have "
-    "95 % intervals after Clopper and Pearson."
+    "and where it arose; of a loss that left, what grew first. A row holds the runs of a variant at all rates and "
+    "seeds; the share that survived is of those that completed or died, with its 95 % interval after Clopper and "
+    "Pearson."
 )
 COMPLETED = "completed"
-HEADER = ["Variant", "Runs", "Completed", "Died", "Share alive", "Steps of death", "Other", "Causes of death"]
+HEADER = ["Variant", "Runs", "Completed", "Died", "Survived", "Steps of death", "Other", "Causes of death"]
 
 
 def part_on_survival(sweep: SweepResult, report_folder: os.PathLike[str], pictures: Sequence[Picture]) -> Section:
@@ -38,7 +39,7 @@ def part_on_survival(sweep: SweepResult, report_folder: os.PathLike[str], pictur
         blocks += [
             Paragraph("Every run that ended before its last step, with its autopsy where there is one:"),
             Table(
-                ["Run", "Rate", "Seed", "Outcome", "Step", "Why"],
+                ["Variant", "Rate", "Seed", "Outcome", "Last step", "Why"],
                 [_ending(run, report_folder) for run in ended],
             ),
         ]
@@ -50,11 +51,14 @@ def deaths_in_short(sweep: SweepResult) -> list[str]:
     grouped = by_variant(sweep)
     dead = [variant for variant, runs in grouped.items() if any(run.is_dead for run in runs)]
     alive = [variant for variant in grouped if variant not in dead]
-    causes = Counter(cause_words(run).partition(", layer")[0] for run in distinct_runs(sweep) if run.is_dead)
+    causes = Counter(cause_words(run, with_layer=False) for run in distinct_runs(sweep) if run.is_dead)
     if not dead:
         return ["No run died."]
     every = list(grouped)
-    said = [f"In {len(dead)} of {len(every)} variants runs died: {together(dead, every)}."]
+    if len(every) == 1:
+        said = [f"{causes.total()} of {count(len(grouped[every[0]]), 'run')} died."]
+    else:
+        said = [f"In {len(dead)} of {len(every)} variants runs died: {together(dead, every)}."]
     said += [f"In the others none did: {together(alive, every)}."] if alive else []
     ((cause, num),) = causes.most_common(1)
     if cause == UNKNOWN:
@@ -77,7 +81,7 @@ def _counts(runs: Sequence[RunResult]) -> list[Cell]:
         Cell(share, sort=None if interval is None else found.num_completed / num_result),
         Cell(_steps_in_words(steps), sort=None if steps is None else steps[1]),
         Cell("\n".join(f"{num} {name.replace('_', ' ')}" for name, num in others.items())),
-        Cell("\n".join(f"{num}: {cause}" for cause, num in found.causes.items())),
+        Cell("\n".join(f"{num}: {cause}" if len(found.causes) > 1 else cause for cause, num in found.causes.items())),
     ]
 
 
@@ -85,7 +89,7 @@ def _steps_in_words(steps: tuple[int, float, int] | None) -> str:
     if steps is None:
         return "-"
     first, median, last = steps
-    return f"{first:,}" if first == last else f"{first:,} to {last:,}\nmedian {median:,.0f}"
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}\nmedian {median:,.6g}"
 
 
 def _ending(run: RunResult, report_folder: os.PathLike[str]) -> list[Cell]:

@@ -14,20 +14,23 @@ from normlab.report.variants import Variant, baseline_of, by_variant, label_of
 HEADER = [
     "Variant",
     "Best rate",
-    "Alive there",
+    "Alive at that rate",
     "Final validation loss, nats per token",
-    "At the best checkpoint",
     "Final, bits per byte",
+    "Best checkpoint, nats per token",
+    "Best checkpoint, bits per byte",
     "Against the baseline",
 ]
 TONES: dict[str, Tone] = {"lower": "good", "higher": "bad"}
 METHOD = (
-    "Losses are means over seeds with 95 % t intervals; a dead run has no final loss. Differences to the baseline are "
-    "taken seed by seed, which share their batches and initial weights, and tested by a paired t test with Holm's "
-    "correction for the number of variants. With a handful of seeds only large differences can be told from chance: "
-    "\"not distinguishable\" does not mean equal. The best rate is the one of lowest mean loss, a death counting as "
-    "the loss at initialisation; it was chosen with the seeds reported here, so these losses are a little too good."
-)  # fmt: skip
+    "A variant is a choice of everything that was varied but the learning rate and the seed. Losses are means over "
+    "seeds with 95 % t intervals; a dead run has no final loss, but may have had a best checkpoint. Differences to "
+    "the baseline are of final losses, taken seed by seed, as runs of one seed share their batches and initial "
+    "weights, and tested by a paired t test with Holm's correction for the number of variants. With a handful of "
+    'seeds only large differences can be told from chance: "not distinguishable" does not mean equal. The best rate '
+    "is the one of lowest mean loss, a death counting as the loss at initialisation; it was chosen with the seeds "
+    "reported here, so these losses are a little too good."
+)
 
 
 def part_on_variants(sweep: SweepResult, comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> Section:
@@ -39,8 +42,16 @@ def part_on_variants(sweep: SweepResult, comparisons: Sequence[Comparison], pict
         found = loss_at_best_rate(grouped[variant])
         name = Cell(row_name(variant, sweep))
         rows.append([name, *_cells(found), _against(variant, baseline, against)])
-    blocks: list[Block] = [Paragraph(METHOD), Table(HEADER, rows), *pictures]
+    blocks: list[Block] = [Paragraph(METHOD + _which_baseline(sweep, baseline)), Table(HEADER, rows), *pictures]
     return Section("Loss of each variant at its own best learning rate", blocks if rows else [])
+
+
+def _which_baseline(sweep: SweepResult, baseline: Variant | None) -> str:
+    if baseline is None:
+        return " No run of the baseline has begun."
+    if sweep.baseline is None and len(by_variant(sweep)) > 1:
+        return " The sweep named no baseline; its first variant stands for one."
+    return ""
 
 
 def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> list[str]:
@@ -63,13 +74,15 @@ def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> li
     ):
         others = [comparison.variant.variant for comparison in comparisons]
         found_so = [comparison.variant.variant for comparison in comparisons if comparison.finding == finding]
-        said += [f"{words}: {together(found_so, others)}."] if found_so else []
+        said += [f"{words}: {together(found_so, others, 'all other variants')}."] if found_so else []
     return said
 
 
 def _baseline_words(
     baseline: Variant | None, lowest: Variant, means: dict[Variant, Mean], found: dict[Variant, VariantLoss | None]
 ) -> str:
+    if len(means) == 1:
+        return ""
     if baseline == lowest:
         return ", the baseline"
     if baseline not in means:
@@ -84,7 +97,7 @@ def _named(variant: Variant, found: dict[Variant, VariantLoss | None]) -> str:
 
 def _cells(loss: VariantLoss | None) -> list[Cell]:
     if loss is None:
-        return [Cell("no result yet"), *[Cell("-")] * 4]
+        return [Cell("no result yet"), *[Cell("-")] * 5]
     edge = "" if loss.rate.edge is None else f"\nthe {loss.rate.edge} tried"
     num_alive = loss.num_runs - loss.num_dead
     return [
@@ -92,7 +105,7 @@ def _cells(loss: VariantLoss | None) -> list[Cell]:
         Cell(f"{num_alive} of {loss.num_runs}", sort=num_alive / loss.num_runs),
         *(
             Cell(mean_in_words(mean), sort=None if mean is None else mean.value)
-            for mean in (loss.final, loss.best, loss.final_bits_per_byte)
+            for mean in (loss.final, loss.final_bits_per_byte, loss.best, loss.best_bits_per_byte)
         ),
     ]
 

@@ -10,7 +10,7 @@ from normlab.report.figure_of_growth import growth_figures
 from normlab.report.figure_of_losses import loss_figures
 from normlab.report.figure_of_rates import rate_figures
 from normlab.report.figure_of_survival import survival_by_rate_figures, survival_figures
-from normlab.report.heat_map import heat_map, pairs_of_axes
+from normlab.report.heat_map import axis_name, heat_map, pairs_of_axes
 from normlab.report.results import SweepResult
 from normlab.report.variants import short_key
 from normlab.telemetry.figure_style import as_png
@@ -26,7 +26,7 @@ SURVIVAL_BY_RATE = (
 )
 LOSSES = (
     "Final validation loss in nats per token at each variant's own best rate: every seed, the mean, and its 95 % "
-    "interval."
+    "interval, with an arrow head where that goes on beyond the panel."
 )
 RATES = (
     "Final validation loss in nats per token against the learning rate. Every run that survived is a circle (seeds "
@@ -34,8 +34,10 @@ RATES = (
     "hatching is where survival ends, and the star is the best rate."
 )
 HEAT_MAPS = (
-    "Each cell shows the median final validation loss in nats per token of the runs that survived, and how many died. "
-    "All else that the sweep varied is pooled in it, so what looks like an effect of two axes may be that of a third."
+    "Each cell shows the median final validation loss in nats per token, darker for higher ones, and how many runs "
+    "died. So that no death flatters a cell, a run that died counts with its loss at initialisation, as does one that "
+    "ended above it; cells in which all died are grey. All else that the sweep varied is pooled in a cell, so what "
+    "looks like an effect of two axes may be that of a third."
 )
 CURVES = (
     "Training and validation loss in nats per token, on logarithmic axes, against steps, tokens and seconds of "
@@ -83,7 +85,7 @@ def heat_map_pictures(sweep: SweepResult) -> list[Picture]:
     made = []
     for rows, columns in pairs_of_axes(sweep)[:MOST_HEAT_MAPS]:
         names = [_file_name(short_key(axis)) for axis in (rows, columns)]
-        caption = f"By {rows} and {columns}."
+        caption = f"By {axis_name(rows)} and {axis_name(columns)}."
         name = f"heat_map_{'_by_'.join(names)}"
         taken = sum(picture.name == name or picture.name.startswith(f"{name}_") for picture in made)
         made.append(Picture(f"{name}_{taken + 1}" if taken else name, as_png(heat_map(sweep, rows, columns)), caption))

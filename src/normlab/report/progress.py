@@ -38,10 +38,14 @@ class Progress:
         said += [f"{self.counts[outcome]:,} {words}" for outcome, words in NO_RESULT.items() if self.counts[outcome]]
         said += [f"{self.counts[None]:,} not ended"] if self.counts[None] else []
         said += [f"{self.counts['waiting']:,} not begun"] if self.counts["waiting"] else []
-        ended = f"All {count(self.num_runs, 'run')} have ended" if self.is_complete else (
-            f"{self.num_ended:,} of {count(self.num_runs, 'run')} have ended"
-        )  # fmt: skip
-        return f"{ended}: {listed(said)}.{self._shared}"
+        return f"{self._ended}: {listed(said)}.{self._shared}"
+
+    @property
+    def _ended(self) -> str:
+        runs = count(self.num_runs, "run")
+        if not self.is_complete:
+            return f"{self.num_ended:,} of {runs} {'have' if self.num_ended != 1 else 'has'} ended"
+        return "The only run has ended" if self.num_runs == 1 else f"All {runs} have ended"
 
     @property
     def _shared(self) -> str:

@@ -74,8 +74,8 @@ def new_figure(height: float) -> Figure:
 
 def panels(num: int, title: str, *, row_height: float, num_columns: int, legend: Sequence[Line2D]) -> list[Axes]:
     """Axes of a new figure, row by row, under a title and over a legend."""
-    columns = min(num, num_columns)
-    rows = math.ceil(num / columns)
+    rows = math.ceil(num / num_columns)
+    columns = math.ceil(num / rows)
     legend_columns, legend_height = legend_size(legend)
     figure = new_figure(TITLE_HEIGHT + rows * row_height + legend_height)
     figure.suptitle(title, fontsize=12, x=0.01, ha="left")
