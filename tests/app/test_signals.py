@@ -104,7 +104,7 @@ def test_a_sweep_ends_as_a_whole_and_its_finished_runs_stay(command, text_data, 
     signal_in("normlab.train.loop.validation_loss", signal.SIGTERM, nth=4)
     said = command("--multirun", "seed=0,1,2", *SMALL, *OFTEN, *text_data, "hydra.sweep.dir=sweep")
     assert said.exit_code == 143
-    assert "2 runs: 1 completed, 1 interrupted" in said.out
+    assert "3 runs: 1 completed, 1 interrupted, 1 not ended" in said.out
     assert len(list(tmp_path.glob("sweep/seed=*"))) == 2
 
 

@@ -21,7 +21,7 @@ def test_a_sweep_makes_one_readable_folder_a_run(command, text_data, tmp_path: P
         assert run.config.is_file() and run.metrics.is_file() and run.samples.is_file()
         assert list(run.tensorboard.iterdir())
     assert "8 runs: 8 completed" in said.out
-    assert len([line for line in said.out.splitlines() if line.startswith("completed ")]) == 8
+    assert len([line for line in said.out.splitlines() if line.startswith("[") and "completed, val loss" in line]) == 8
 
 
 def test_one_death_does_not_end_the_others(command, text_data, tmp_path: Path) -> None:

@@ -27,14 +27,16 @@ class LiveSweep:
     shown: set[str] = field(default_factory=set)
 
     def look(self) -> Iterator[str]:
-        """A line for every run that has ended since the last look."""
+        """A line for every run that has ended since the last look, in the order of their ends; then the time left."""
         plan = SweepPlan.read(self.folder)
         runs = plan.runs(self.folder)
-        ended = [run for run in runs if has_ended(run.folder, plan.started)]
+        ended = [run for run in runs if run.job.folder not in self.shown and has_ended(run.folder, plan.started)]
+        ended.sort(key=lambda run: _ended_at(run.folder))
         for run in ended:
-            if run.job.folder not in self.shown:
-                self.shown.add(run.job.folder)
-                yield self._line(run.job, plan, len(self.shown), len(runs))
+            self.shown.add(run.job.folder)
+            number = f"[{len(self.shown):>{len(str(len(runs)))}}/{len(runs)}]"
+            left = self.time_left() if run is ended[-1] else ""
+            yield f"{number} {label(run.job, plan):<{LABEL_WIDTH}}  {in_words(run)}" + (f"; {left}" if left else "")
 
     def pass_over_earlier(self) -> int:
         """Count what had a result before the sweep was started as seen; return how many runs these are."""
@@ -63,14 +65,6 @@ class LiveSweep:
             if result is not None and not has_ended(run.folder, plan.started):
                 lines.append(f"{label(run.job, plan)}  step {result.steps:,} of {result.planned_steps:,}")
         return lines
-
-    def _line(self, job: PlannedJob, plan: SweepPlan, number: int, num_runs: int) -> str:
-        result = result_of(PlannedRun(job, RunFolder(self.folder / job.folder)))
-        width = len(str(num_runs))
-        told = "" if result is None else in_words(result)
-        left = self.time_left()
-        line = f"[{number:>{width}}/{num_runs}] {label(job, plan):<{LABEL_WIDTH}}  {told}"
-        return f"{line}; {left}" if left else line
 
 
 def has_ended(folder: RunFolder, started: float) -> bool:
@@ -103,8 +97,11 @@ def label(job: PlannedJob, plan: SweepPlan) -> str:
     return ", ".join(part for part in parts if part) or job.name
 
 
-def in_words(result: RunResult) -> str:
+def in_words(run: PlannedRun) -> str:
     """``completed, val loss 2.360, 23 s``; of a death its step and cause."""
+    result = result_of(run)
+    if result is None:
+        return "gone"
     seconds = f"{result.seconds:.0f} s"
     if result.outcome == Outcome.COMPLETED:
         return f"completed, val loss {_loss(result.final_val_loss)}, {seconds}"

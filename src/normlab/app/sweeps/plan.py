@@ -61,8 +61,9 @@ class SweepPlan:
             found = read_strict_json(path)
             if found.pop("format") != FORMAT:
                 raise ValueError(f"it must be of format {FORMAT}")
-            jobs = {key: [PlannedJob(**job) for job in found.pop(key)] for key in ("jobs", "searches")}
-            return cls(**found, **jobs)
+            for key in ("jobs", "searches"):
+                found[key] = [PlannedJob(**job) for job in found[key]]
+            return cls(**found)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise CheckpointError(f"{path} is damaged: {error}. Delete it to have the sweep planned anew.") from None
 

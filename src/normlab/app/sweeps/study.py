@@ -28,18 +28,13 @@ class Study:
     grid: Mapping[str, str] = field(default_factory=dict)
     claims: Sequence[Mapping[str, Any]] = ()
 
-    @property
-    def num_runs_is_one(self) -> bool:
-        """Whether there is nothing to sweep."""
-        return not self.grid and len(self.arms) < 2
-
 
 def study_of(config: DictConfig) -> Study:
     """The study in a configuration, an empty one where it has none; raises ConfigError where it cannot be run."""
     node = config.get("study")
     if node is None:
         return Study()
-    found = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    found: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     _require(isinstance(found, dict), "study", "be a mapping", found)
     for key in map(str, found):
         meant = near(key, KEYS)

@@ -37,7 +37,7 @@ def train(config: DictConfig, folder: RunFolder, *, prompt: str, sampler: Sample
         check_folder_is_free(config, folder)
         result = folder.result()
         if result is not None:
-            announce(f"{shown_path(folder.path)} ended {result} already: there is nothing to resume.")
+            print(f"{shown_path(folder.path)} ended {result} already: there is nothing to resume.")
             return 0
         folder.clear_leftovers()
         return _train(config, folder, prompt, sampler)
