@@ -22,7 +22,7 @@ from normlab.app.resolvers import UNNAMED_KEYS
 from normlab.app.resume import AUTO, check_same_experiment
 from normlab.app.schema import check_schema
 from normlab.app.sweeps.grid import jobs_of, swept_keys
-from normlab.app.sweeps.planning import write_plan
+from normlab.app.sweeps.planning import without_searched_rates, write_plan
 from normlab.app.sweeps.spelled_out import spelled_out
 from normlab.app.sweeps.study import Study, study_of
 from normlab.app.targets import admitted_packages, check_targets
@@ -68,7 +68,8 @@ def _checked_sweep(
     """The arguments, with the sweep's folder; every run was checked, and the plan of them is in it."""
     notes: dict[str, None] = {}
     (first, *_) = jobs_of(overrides, Study())
-    study = study_of(_composed(config_name, first))
+    asked = _composed(config_name, first)
+    study = without_searched_rates(study_of(asked), asked, overrides)
     keys, jobs = swept_keys(overrides, study), jobs_of(overrides, study)
     unnamed = f"{UNNAMED_KEYS}={_constant_keys(overrides) if keys else []}".replace(" ", "")
     configs = [_checked(config_name, [*job, unnamed], only_shown, notes) for job in jobs]

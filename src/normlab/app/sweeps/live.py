@@ -34,7 +34,8 @@ class LiveSweep:
         ended.sort(key=lambda run: _ended_at(run.folder))
         for run in ended:
             self.shown.add(run.job.folder)
-            number = f"[{len(self.shown):>{len(str(len(runs)))}}/{len(runs)}]"
+            total = "" if plan.searches else f"/{len(runs)}"  # a search does not know how many runs it will take
+            number = f"[{len(self.shown):>{len(str(len(runs)))}}{total}]"
             left = self.time_left() if run is ended[-1] else ""
             yield f"{number} {label(run.job, plan):<{LABEL_WIDTH}}  {in_words(run)}" + (f"; {left}" if left else "")
 
@@ -46,12 +47,12 @@ class LiveSweep:
         return len(self.shown)
 
     def time_left(self) -> str:
-        """How long the rest will take at the pace since the start; nothing where that cannot be told yet."""
+        """How long the rest will take at the pace since the start; nothing where that cannot be told."""
         plan = SweepPlan.read(self.folder)
         runs = plan.runs(self.folder)
         num_left = sum(not has_ended(run.folder, plan.started) for run in runs)
         ends = [_ended_at(run.folder) for run in runs if _ended_at(run.folder) >= plan.started]
-        if not ends or not num_left:
+        if not ends or not num_left or plan.searches:
             return ""
         pace = (max(ends) - plan.started) / len(ends)
         return f"about {duration(pace * num_left)} left"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import time
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.announce import announce
@@ -14,10 +15,26 @@ from normlab.app.provenance import git_commit, versions
 from normlab.app.sweeps.plan import PlannedJob, SweepPlan
 from normlab.app.sweeps.reuse import version_of_code, with_results_from_elsewhere
 from normlab.app.sweeps.study import Study, as_typed
+from normlab.core.errors import ConfigError
 from normlab.report.recorded_plan import NO_CHOICE, PLAN
 
 UNSAID = "default"
+RATE = "optimizer.lr"
 SEARCHING_SWEEPERS = ("frontier",)
+
+
+def without_searched_rates(study: Study, config: DictConfig, typed: Sequence[Override]) -> Study:
+    """The study, with no rates in its grid where the sweeper chooses them; raises ConfigError where some were typed."""
+    sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+    if sweeper not in SEARCHING_SWEEPERS:
+        return study
+    for override in typed:
+        if override.get_key_element() == RATE:
+            raise ConfigError(
+                f"hydra/sweeper={sweeper} chooses {RATE} itself; got {override.input_line}. Remove it, and type "
+                f"hydra.sweeper.lowest=… hydra.sweeper.highest=… for where to search."
+            )
+    return replace(study, grid={key: values for key, values in study.grid.items() if key != RATE})
 
 
 def planned_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[DictConfig], keys: Sequence[str]) -> list[PlannedJob]:
