@@ -115,7 +115,7 @@ def test_a_variant_is_compared_in_words_that_say_what_was_shown() -> None:
     assert worse.difference.p is not None and worse.p_adjusted == pytest.approx(3 * worse.difference.p)
     assert alike.finding == "not distinguishable"
     assert mortal.finding == "not distinguishable"
-    assert mortal.text.endswith("Only 2 of 3 runs of this variant have such a loss, 1 died.")
+    assert mortal.text.endswith("Of this variant 2 of 3 runs have such a loss; 1 died.")
     assert lost.finding == "not testable" and "3 died" in lost.text
 
 

@@ -128,6 +128,6 @@ def _missing_in_words(variant: Side, baseline: Side) -> list[str]:
     said = []
     for name, side in (("this variant", variant), ("the baseline", baseline)):
         if side.num_with_loss < side.num_runs:
-            died = f", {side.num_dead} died" if side.num_dead else ""
-            said.append(f"Only {side.num_with_loss} of {side.num_runs} runs of {name} have such a loss{died}.")
+            died = f"; {side.num_dead} died" if side.num_dead else ""
+            said.append(f"Of {name} {side.num_with_loss} of {side.num_runs} runs have such a loss{died}.")
     return said

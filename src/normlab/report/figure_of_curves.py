@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from normlab.report.histories import Array, RunHistory, along, last_finite, summarised
 from normlab.report.results import RunResult, SweepResult
-from normlab.report.shown import best_arms, distinct_variants, drawn_together
+from normlab.report.shown import at_best_rate, best_arms, distinct_variants, drawn_together
 from normlab.report.style import (
     CHARACTERS_OF_LEGEND,
     DEAD_MARKER,
@@ -47,7 +47,7 @@ def curve_figures(sweep: SweepResult, histories: Histories) -> list[Figure]:
         labels = {variant: label_of(variant, arms[variant][0].lr) for variant in part}
         legend = [style.handle(wrapped(labels[variant], CHARACTERS_OF_LEGEND, 2)) for variant, style in styles.items()]
         axes = panels(
-            len(losses) * len(AXES), "Learning curves, each variant at its own best learning rate",
+            len(losses) * len(AXES), f"Learning curves of each variant{at_best_rate(sweep)}",
             row_height=ROW_HEIGHT, num_columns=NUM_COLUMNS, legend=[*legend, dead_handle()],
         )  # fmt: skip
         for index, panel in enumerate(axes):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from normlab.report.figure_of_curves import Histories, dead_handle, draw_arm, mark_deaths
 from normlab.report.histories import ACTIVATIONS, ATTENTION_LOGITS
 from normlab.report.results import SweepResult
-from normlab.report.shown import Arms, best_arms, distinct_variants, drawn_together, hardest_arms
+from normlab.report.shown import Arms, best_arms, distinct_variants, drawn_together, hardest_arms, has_several_rates
 from normlab.report.style import (
     CHARACTERS_OF_LEGEND,
     MOST_LINES,
@@ -29,7 +29,7 @@ NAMES = {ACTIVATIONS: "largest activation RMS", ATTENTION_LOGITS: "largest atten
 def growth_figures(sweep: SweepResult, histories: Histories) -> list[Figure]:
     """None where no run read such statistics."""
     hardest = hardest_arms(sweep)
-    rows: list[tuple[str, Arms]] = [("each at its best rate", best_arms(sweep))]
+    rows: list[tuple[str, Arms]] = [("each at its best rate" if has_several_rates(sweep) else "", best_arms(sweep))]
     if hardest is not None:
         rows.append((f"all at learning rate {hardest[0]:g}", hardest[1]))
     rows = rows[-1:] if len(rows) == 2 and rows[0][1] == rows[1][1] else rows

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from normlab.report.intervals import Mean, losses_by_seed, mean_of
 from normlab.report.results import SweepResult
-from normlab.report.shown import baseline_first, best_arms, split
+from normlab.report.shown import at_best_rate, baseline_first, best_arms, split
 from normlab.report.style import dress, panels, wrapped
 from normlab.report.variants import baseline_of, label_of
 
@@ -32,7 +32,7 @@ def loss_figures(sweep: SweepResult) -> list[Figure]:
     figures = []
     for part in split(list(means), MOST_ROWS):
         height = HEIGHT_OF_ROW * len(part) + HEIGHT_OF_REST
-        (axes,) = panels(1, "Final validation loss, each variant at its own best learning rate", row_height=height,
+        (axes,) = panels(1, f"Final validation loss of each variant{at_best_rate(sweep)}", row_height=height,
                          num_columns=1, legend=_legend(reference))  # fmt: skip
         dress(axes, "", "nats per token", "")
         axes.set_xlim(*limits)

@@ -76,9 +76,15 @@ def _draw_rates(axes: Axes, runs: Sequence[RunResult], styles: dict[float | None
         if at_rate:
             curve = survival_curve(at_rate)
             _draw(axes, curve, style, end)
-            mark = [(curve.steps[-1], curve.alive[-1])] if curve.num_dead else [(0.04 * (1 + place) * end, 1.0)]
-            axes.plot(*mark[0], color=style.colour, marker=style.marker, markersize=4 + 1.5 * (len(styles) - place),
+            mark = _last_death(curve) if curve.num_dead else (0.04 * (1 + place) * end, 1.0)
+            axes.plot(*mark, color=style.colour, marker=style.marker, markersize=4 + 1.5 * (len(styles) - place),
                       zorder=4, clip_on=False)  # fmt: skip
+
+
+def _last_death(curve: SurvivalCurve) -> tuple[int, float]:
+    """Where the curve comes down for the last time."""
+    last = max(place for place in range(1, len(curve.alive)) if curve.alive[place] < curve.alive[place - 1])
+    return curve.steps[last], curve.alive[last]
 
 
 def _draw(axes: Axes, curve: SurvivalCurve, style: LineStyle, end: int) -> None:

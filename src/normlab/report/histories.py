@@ -42,7 +42,11 @@ class RunHistory:
 
 @dataclass(frozen=True)
 class Summary:
-    """Several runs at the steps at which any of them has a finite reading: median and range of those that have one."""
+    """Several runs at the steps at which any of them has a finite reading: median and range.
+
+    A run counts from its first reading to its last, between two on the straight line that joins them: what one run was
+    read at alone, as before its death, does not stand for all.
+    """
 
     steps: Array
     median: Array
@@ -86,9 +90,9 @@ def summarised(series: Sequence[Series], num_columns: int) -> Summary:
     edges = np.linspace(every[0], every[-1], num_columns + 1) if len(every) > num_columns else None
     table = np.stack([_binned(one, edges) if edges is not None else _at(one, every) for one in series])
     kept = np.isfinite(table).any(axis=0)
-    steps = np.array(every) if edges is None else edges[1:]
-    table = table[:, kept]
-    return Summary(steps[kept], np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
+    steps = (np.array(every) if edges is None else edges[1:])[kept]
+    table = np.stack([_joined(steps, row) for row in table[:, kept]])
+    return Summary(steps, np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0))
 
 
 def along(history: RunHistory, axis: str, steps: Array) -> Array:
@@ -117,6 +121,12 @@ def _binned(series: Series, edges: Array) -> Array:
 def _at(series: Series, steps: Sequence[float]) -> Array:
     known = dict(zip(series.steps.tolist(), series.values.tolist(), strict=True))
     return np.array([known.get(step, math.nan) for step in steps])
+
+
+def _joined(steps: Array, values: Array) -> Array:
+    """Gaps between readings bridged."""
+    (known,) = np.nonzero(np.isfinite(values))
+    return np.interp(steps, steps[known], values[known], left=math.nan, right=math.nan) if len(known) else values
 
 
 def _series(pairs: Sequence[tuple[int, float]]) -> Series:

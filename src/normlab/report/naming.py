@@ -13,12 +13,15 @@ def row_name(variant: Variant, sweep: SweepResult) -> str:
 
 
 def together(variants: Sequence[Variant], every: Sequence[Variant], all_of_them: str = "all variants") -> str:
-    """In few words where these are all, all but one, or just those that share a choice; else their labels."""
+    """In few words where these are all, all but one, or just those that share some choices; else their labels."""
     rest = [variant for variant in every if variant not in variants]
-    if len(variants) > 2 and len(rest) <= 1:
-        return all_of_them if not rest else f"{all_of_them} but {label_of(rest[0])}"
+    if len(variants) > 1 and not rest:
+        return all_of_them
+    if len(variants) > 2 and len(rest) == 1:
+        return f"{all_of_them} but {label_of(rest[0])}"
     if len(variants) > 1:
-        for choice in variants[0]:
-            if {variant for variant in every if choice in variant} == set(variants):
-                return f"all with {label_of((choice,))}"
+        shared = tuple(choice for choice in variants[0] if all(choice in variant for variant in variants))
+        for choices in (*((choice,) for choice in shared), shared):
+            if {variant for variant in every if set(choices) <= set(variant)} == set(variants):
+                return f"all with {label_of(choices)}"
     return quoted([label_of(variant) for variant in variants])

@@ -36,8 +36,11 @@ def _facts(sweep: SweepResult, runs: Sequence[RunResult], progress: Progress) ->
     return [
         ("Experiment", sweep.experiment or ""),
         ("Runs", progress.text),
-        ("Variants", f"{len(by_variant(sweep))}"),
-        *((f"Varied: {key}", listed(list(values), 20)) for key, values in sweep.varied.items()),
+        ("Variants", f"{len(by_variant(sweep)) or ''}"),
+        *(
+            (f"Varied: {key}" if len(values) > 1 else key, listed(list(values), 20))
+            for key, values in sweep.varied.items()
+        ),
         ("Learning rates", listed([f"{rate:g}" for rate in rates], 20)),
         ("Seeds", listed([str(seed) for seed in seeds], 20)),
         ("Planned steps a run", _span(steps)),

@@ -34,6 +34,8 @@ def claims_in_short(verdicts: Sequence[Verdict]) -> str | None:
     """``Of the 7 claims under test, 4 reproduced, 2 not reproduced and 1 inconclusive.``"""
     if not verdicts:
         return None
+    if len(verdicts) == 1:
+        return f"The claim under test: {verdicts[0].decision}."
     found = Counter(verdict.decision for verdict in verdicts)
     said = [f"{found[decision]} {decision}" for decision in TONES if found[decision]]
     return f"Of the {count(len(verdicts), 'claim')} under test, {listed(said)}."

@@ -8,15 +8,16 @@ from normlab.report.naming import row_name, together
 from normlab.report.number_words import count, interval_in_words, number
 from normlab.report.rate_grid import Sensitivity, best_rate, sensitivities
 from normlab.report.results import RunResult, SweepResult
-from normlab.report.shown import baseline_first
-from normlab.report.variants import Variant, by_variant
+from normlab.report.shown import baseline_first, has_several_rates
+from normlab.report.variants import Variant, by_variant, rate_place
 
 METHOD = (
-    "The frontier is where survival ends: the largest rate up to which every run of every seed survived, with the "
-    "smallest rate that killed one. Sensitivity is the mean over the rates of the loss less the lowest, in nats, a "
-    "death counting as the loss at initialisation (Wortsman et al. 2023): 0 for a variant that does as well at every "
-    "rate. Its interval is a bootstrap over seeds; with few seeds it shows the spread and proves nothing. The loss at "
-    "a rate chosen on the other seeds is free of choosing and reporting on the same seeds."
+    "The frontier, the largest stable rate, is where survival ends: the largest rate up to which every run of every "
+    "seed survived, with the smallest rate that killed one. Sensitivity is the mean over the rates of the loss less "
+    "the lowest, in nats, a death counting as the loss at initialisation (Wortsman et al. 2023): 0 for a variant that "
+    "does as well at every rate. Its interval is a bootstrap over seeds; with few seeds it shows the spread and "
+    "proves nothing. The loss at a rate chosen on the other seeds is free of choosing and reporting on the same "
+    "seeds."
 )
 HEADER = [
     "Variant",
@@ -30,8 +31,7 @@ HEADER = [
 
 def part_on_rates(sweep: SweepResult, pictures: Sequence[Picture]) -> Section:
     """None where one rate was tried."""
-    rates = {run.lr for run in [*sweep.runs, *sweep.not_begun]}
-    if len(rates) < 2:
+    if not has_several_rates(sweep):
         return Section("Learning rate", [])
     grouped, found = by_variant(sweep), sensitivities(sweep)
     rows = [
@@ -48,17 +48,17 @@ def part_on_rates(sweep: SweepResult, pictures: Sequence[Picture]) -> Section:
 
 
 def frontiers_in_short(sweep: SweepResult) -> list[str]:
-    """Up to which rate each variant survives, those of the same rate together; nothing where one rate was tried."""
-    if len({run.lr for run in [*sweep.runs, *sweep.not_begun]}) < 2:
+    """Up to which rate variants survive, one sentence for those of the same; nothing where one rate was tried."""
+    if not has_several_rates(sweep):
         return []
+    edges = {variant: frontier(runs) for variant, runs in by_variant(sweep).items()}
     found: dict[str, list[Variant]] = {}
-    for variant, runs in by_variant(sweep).items():
-        edge = frontier(runs)
+    for variant, edge in sorted(edges.items(), key=lambda item: rate_place(item[1].lr)):
         if edge.num_runs:
             found.setdefault(edge.text, []).append(variant)
-    every = [variant for variants in found.values() for variant in variants]
-    said = "; ".join(f"{text}: {together(variants, every)}" for text, variants in found.items())
-    return [f"Largest learning rate up to which every run survived: {said}."] if said else []
+    return [
+        f"Largest stable learning rate {text}: {together(variants, list(edges))}." for text, variants in found.items()
+    ]
 
 
 def _cells(runs: Sequence[RunResult], sensitivity: Sensitivity | None) -> list[Cell]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from normlab.core.run_folder import RunFolder
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
 from normlab.report.naming import row_name, together
-from normlab.report.number_words import count, interval_in_words
+from normlab.report.number_words import interval_in_words
 from normlab.report.outcomes import UNKNOWN, cause_words, outcomes_of
 from normlab.report.results import RunResult, SweepResult
 from normlab.report.shown import baseline_first, distinct_runs
@@ -55,10 +55,8 @@ def deaths_in_short(sweep: SweepResult) -> list[str]:
     if not dead:
         return ["No run died."]
     every = list(grouped)
-    if len(every) == 1:
-        said = [f"{causes.total()} of {count(len(grouped[every[0]]), 'run')} died."]
-    else:
-        said = [f"In {len(dead)} of {len(every)} variants runs died: {together(dead, every)}."]
+    many = len(every) > 1
+    said = [f"In {len(dead)} of {len(every)} variants runs died: {together(dead, every)}."] if many else []
     said += [f"In the others none did: {together(alive, every)}."] if alive else []
     ((cause, num),) = causes.most_common(1)
     if cause == UNKNOWN:

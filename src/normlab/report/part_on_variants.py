@@ -8,13 +8,13 @@ from normlab.report.intervals import Mean, VariantLoss, loss_at_best_rate
 from normlab.report.naming import row_name, together
 from normlab.report.number_words import mean_in_words, number
 from normlab.report.results import SweepResult
-from normlab.report.shown import baseline_first
+from normlab.report.shown import at_best_rate, baseline_first, has_several_rates
 from normlab.report.variants import Variant, baseline_of, by_variant, label_of
 
 HEADER = [
     "Variant",
     "Best rate",
-    "Alive at that rate",
+    "Alive at it",
     "Final validation loss, nats per token",
     "Final, bits per byte",
     "Best checkpoint, nats per token",
@@ -27,9 +27,12 @@ METHOD = (
     "seeds with 95 % t intervals; a dead run has no final loss, but may have had a best checkpoint. Differences to "
     "the baseline are of final losses, taken seed by seed, as runs of one seed share their batches and initial "
     "weights, and tested by a paired t test with Holm's correction for the number of variants. With a handful of "
-    'seeds only large differences can be told from chance: "not distinguishable" does not mean equal. The best rate '
-    "is the one of lowest mean loss, a death counting as the loss at initialisation; it was chosen with the seeds "
-    "reported here, so these losses are a little too good."
+    'seeds only large differences can be told from chance: "not distinguishable" does not mean equal.'
+)
+BEST_RATE = (
+    " The best rate is the one of lowest mean loss, a death counting as the loss at initialisation, among those at "
+    "which the most seeds have a result. It was chosen with the seeds reported here, so these losses are a little too "
+    "good."
 )
 
 
@@ -42,8 +45,9 @@ def part_on_variants(sweep: SweepResult, comparisons: Sequence[Comparison], pict
         found = loss_at_best_rate(grouped[variant])
         name = Cell(row_name(variant, sweep))
         rows.append([name, *_cells(found), _against(variant, baseline, against)])
-    blocks: list[Block] = [Paragraph(METHOD + _which_baseline(sweep, baseline)), Table(HEADER, rows), *pictures]
-    return Section("Loss of each variant at its own best learning rate", blocks if rows else [])
+    method = METHOD + (BEST_RATE if has_several_rates(sweep) else "") + _which_baseline(sweep, baseline)
+    blocks: list[Block] = [Paragraph(method), Table(_header(sweep), rows), *pictures]
+    return Section(f"Loss of each variant{at_best_rate(sweep)}", blocks if rows else [])
 
 
 def _which_baseline(sweep: SweepResult, baseline: Variant | None) -> str:
@@ -52,6 +56,11 @@ def _which_baseline(sweep: SweepResult, baseline: Variant | None) -> str:
     if sweep.baseline is None and len(by_variant(sweep)) > 1:
         return " The sweep named no baseline; its first variant stands for one."
     return ""
+
+
+def _header(sweep: SweepResult) -> list[str]:
+    several = has_several_rates(sweep)
+    return [HEADER[0], *(HEADER[1:3] if several else ["Rate", "Alive"]), *HEADER[3:]]
 
 
 def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> list[str]:
@@ -70,7 +79,7 @@ def losses_in_short(sweep: SweepResult, comparisons: Sequence[Comparison]) -> li
         ("lower", "Lower than the baseline beyond chance"),
         ("higher", "Higher than the baseline beyond chance"),
         ("not distinguishable", "Not distinguishable from the baseline"),
-        ("not testable", "Not testable against the baseline"),
+        ("not testable", "Not testable against the baseline, for want of two shared seeds with a loss"),
     ):
         others = [comparison.variant.variant for comparison in comparisons]
         found_so = [comparison.variant.variant for comparison in comparisons if comparison.finding == finding]

@@ -24,6 +24,16 @@ def best_arms(sweep: SweepResult) -> Arms:
     return arms
 
 
+def has_several_rates(sweep: SweepResult) -> bool:
+    """Whether learning rates were swept."""
+    return len({run.lr for run in [*sweep.runs, *sweep.not_begun]}) > 1
+
+
+def at_best_rate(sweep: SweepResult) -> str:
+    """The end of a title; nothing where there is no rate to choose."""
+    return " at its own best learning rate" if has_several_rates(sweep) else ""
+
+
 def hardest_arms(sweep: SweepResult) -> tuple[float, Arms] | None:
     """The largest rate at which every variant has runs, and these; None where there is one rate, or none in common."""
     grouped = by_variant(sweep)
