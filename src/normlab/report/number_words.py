@@ -20,10 +20,10 @@ def mean_in_words(mean: Mean | None) -> str:
 
 def difference_in_words(mean: Mean) -> str:
     """``-0.0312 [-0.0401, -0.0223]``; of differences below a thousandth the first two digits."""
-    bounds = [bound for bound in (mean.low, mean.high) if bound is not None]
-    form = "+.4f" if max(map(abs, (mean.value, *bounds))) >= SMALL else "+.2g"
-    interval = f" {interval_in_words(*bounds, form)}" if len(bounds) == 2 else ""
-    return f"{mean.value:{form}}{interval}"
+    if mean.low is None or mean.high is None:
+        return f"{mean.value:{'+.4f' if abs(mean.value) >= SMALL else '+.2g'}}"
+    form = "+.4f" if max(map(abs, (mean.value, mean.low, mean.high))) >= SMALL else "+.2g"
+    return f"{mean.value:{form}} {interval_in_words(mean.low, mean.high, form)}"
 
 
 def interval_in_words(low: float, high: float, form: str = ".4f") -> str:

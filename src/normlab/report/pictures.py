@@ -24,7 +24,10 @@ SURVIVAL_BY_RATE = (
     "The same for each learning rate, darker for larger rates. The marker lies where the last run died; of rates at "
     "which none died, at the start."
 )
-LOSSES = "Final validation loss in nats per token: every seed, the mean, and its 95 % interval, with an arrow head where that goes on beyond the panel."
+LOSSES = (
+    "Final validation loss in nats per token: every seed, the mean, and its 95 % interval, with an arrow head where "
+    "that goes on beyond the panel."
+)
 RATES = (
     "Final validation loss in nats per token against the learning rate. Every run that survived is a circle (seeds "
     "side by side, a triangle where it lies above the panel), crosses at the top are the dead with their number, the "
