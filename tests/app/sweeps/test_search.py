@@ -121,6 +121,21 @@ def test_an_interrupted_search_goes_on_as_it_would_have(losses: Losses, other: L
     assert asked == tried[num_known:]
 
 
+@given(st.data())
+def test_results_that_were_not_asked_for_are_made_use_of(data: st.DataObject) -> None:
+    """Those of another sweep with rates on the grid, whichever they are."""
+    losses = data.draw(well_behaved())
+    start = data.draw(st.sampled_from([None, searched([INF] * len(losses))[0], searched([1.0] * len(losses))[0]]))
+    search, rates = RateSearch(grid_of(len(losses)), start), grid_of(len(losses)).rates
+    known = data.draw(st.sets(st.sampled_from(rates)))
+    for rate in known:
+        tell(search, rate, losses)
+    while (rate := search.next_rate()) is not None:
+        assert rate not in known
+        tell(search, rate, losses)
+    assert answer(search.found()) == by_brute_force(losses)
+
+
 def test_all_alive_is_at_least_the_largest_rate() -> None:
     found, _ = searched(valley(25, 25, 10))
     assert (found.frontier.lr, found.frontier.next_dead) == (grid_of(25).rates[-1], None)

@@ -8,6 +8,7 @@ from tests.app.sweeps.searching import Losses, grid_of, searched, valley
 
 from normlab.app.sweeps.bracket import bracket, next_to_bracket
 from normlab.app.sweeps.found_in_words import found_in_words
+from normlab.app.sweeps.golden import next_to_lowest
 from normlab.app.sweeps.over_seeds import best_rate_over_seeds, stable_rate_over_seeds
 from normlab.app.sweeps.rates import RateGrid
 from normlab.app.sweeps.search import Found, RateSearch
@@ -48,7 +49,7 @@ def test_the_ends_of_a_grid_in_the_wrong_order_are_told_how_to_type() -> None:
 def test_bisection_finds_every_boundary_from_every_start(size: int) -> None:
     """Without a start in ceil(log2(n + 1)) runs, from one d places away in 2 + 2 log2(d + 1)."""
     for boundary in range(size + 1):
-        for start in (None, *range(-1, size)):
+        for start in (None, *range(size)):
             is_alive: dict[int, bool] = {}
             while (index := next_to_bracket(is_alive, size, start)) is not None:
                 assert index not in is_alive
@@ -59,11 +60,18 @@ def test_bisection_finds_every_boundary_from_every_start(size: int) -> None:
             assert len(is_alive) <= runs
 
 
+def test_the_ends_of_the_grid_are_tried_before_a_minimum_beside_them_is_believed() -> None:
+    assert next_to_lowest({7: math.inf, 8: 1.0}, 10, None) == 9
+    assert next_to_lowest({1: 1.0, 2: 2.0}, 10, None) == 0
+    assert next_to_lowest({0: 2.0, 1: 1.0, 2: 1.0}, 10, None) is None
+    assert next_to_lowest({0: math.inf}, 10, 5) is None
+
+
 def test_later_seeds_wait_for_the_first_and_begin_where_it_ended() -> None:
     """Every search gives the answer that it would give alone; followers like their leader take five runs at most."""
     pairs = [(name, seed) for seed in (0, 1, 2) for name in ("rmsnorm", "none")]
     losses = {"rmsnorm": valley(SIZE, 20, 12), "none": valley(SIZE, 9, 3)}
-    searches = RateSearches(GRID, pairs)
+    searches = RateSearches(GRID, [*pairs, *pairs])
     seeds_seen: dict[str, list[int]] = {"rmsnorm": [], "none": []}
     while batch := searches.next_runs():
         assert len({(name, seed) for name, seed, _ in batch}) == len(batch)

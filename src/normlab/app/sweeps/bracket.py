@@ -22,8 +22,8 @@ def next_to_bracket(is_alive: Mapping[int, bool], size: int, start: int | None) 
     """The index to try next, None when a and b are neighbours.
 
     Without a start the middle of (a, b): ceil(log2(size + 1)) runs in all. With one, where survival is expected to
-    end after ``start`` (-1: before the first): first that, then outward in steps of 1, 2, 4, … until both ends are
-    known, then the middle; at most 2 + 2 log2(d + 1) runs where the boundary turns out to be d places away.
+    end after ``start``: first that, then outward in steps of 1, 2, 4, … until both ends are known, then the middle;
+    at most 2 + 2 log2(d + 1) runs where the boundary turns out to be d places away.
     """
     last_alive, first_dead = bracket(is_alive, size)
     if first_dead - last_alive <= 1:
@@ -34,6 +34,6 @@ def next_to_bracket(is_alive: Mapping[int, bool], size: int, start: int | None) 
         return start
     if first_dead == size:
         return min(last_alive + (last_alive - start) + 1, size - 1)
-    if last_alive == -1 and start >= 0:
+    if last_alive == -1:
         return max(first_dead - (start - first_dead) - 1, 0)
     return (last_alive + first_dead) // 2

@@ -55,7 +55,7 @@ class RateSearch:
         self._best: int | None = None
         if start is not None and start.is_complete:
             rate = start.frontier.lr
-            self._last_alive = -1 if rate is None else grid.index[rate]
+            self._last_alive = 0 if rate is None else grid.index[rate]
             self._best = None if start.best_lr is None else grid.index[start.best_lr]
 
     def next_rate(self) -> float | None:

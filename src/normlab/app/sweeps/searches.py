@@ -21,7 +21,7 @@ class RateSearches(Generic[V]):
         self._leaders: dict[V, tuple[V, int]] = {}
         for pair in pairs:
             self._leaders.setdefault(pair[0], pair)
-        self._waiting = [pair for pair in dict.fromkeys(pairs) if pair != self._leaders[pair[0]]]
+        self._waiting = [pair for pair in pairs if pair != self._leaders[pair[0]]]
         self._searches = {pair: RateSearch(grid, None) for pair in self._leaders.values()}
 
     def next_runs(self) -> list[tuple[V, int, float]]:
