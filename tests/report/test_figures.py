@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from tests.report.made import NUM_LAYERS, made_run, made_sweep, write_run, write_sweep
+from tests.report.made import NUM_LAYERS, dead_run, made_run, made_sweep, write_run, write_sweep
 
 from normlab.report.figure_of_curves import curve_figures
 from normlab.report.figure_of_growth import growth_figures
@@ -185,3 +185,49 @@ def test_parts_hold_everything_once_and_the_first_everywhere() -> None:
     assert all(part[0] == variants[0] and len(part) <= 8 for part in parts)
     assert [variant for part in parts for variant in part[1:]] == variants[1:]
     assert split([1, 2, 3, 4, 5], 2) == [[1], [2, 3], [4, 5]] and split([], 3) == [[]]
+
+
+def test_what_one_run_was_read_at_alone_does_not_stand_for_all() -> None:
+    steps = np.array([0.0, 10.0, 20.0])
+    dying = Series(np.array([0.0, 10.0, 11.0]), np.array([1.0, 2.0, 90.0]))
+    found = summarised([Series(steps, steps), Series(steps, steps), dying], 10)
+    assert found.steps.tolist() == [0, 10, 11, 20]
+    assert found.median.tolist() == [0, 10, 11, 20] and found.high.tolist() == [1, 10, 90, 20]
+
+
+def test_deaths_are_marked_where_the_last_one_was(tmp_path: Path) -> None:
+    runs = [dead_run(steps, seed=steps, lr=0.1, folder=tmp_path / f"{steps}") for steps in (5, 9)]
+    runs += [made_run(seed=seed, lr=lr, folder=tmp_path / f"{lr}{seed}") for seed in (7, 8) for lr in (0.01, 0.1)]
+    (figure,) = survival_by_rate_figures(made_sweep(runs))
+    marks = [line.get_xydata() for line in figure.axes[0].lines if line.get_marker() not in ("", "None")]
+    assert np.asarray(marks[1]).tolist() == [[9, 0.5]]
+
+
+def test_a_death_does_not_flatter_its_cell(tmp_path: Path) -> None:
+    losses = {"none": [2.0, None, None], "rmsnorm": [2.5, 2.6, 60.0]}
+    runs = [
+        (dead_run(5, **fields) if loss is None else made_run(final_val_loss=loss, **fields))
+        for norm, of in losses.items()
+        for seed, loss in enumerate(of)
+        for lr in (0.1, 0.2)
+        for fields in [
+            {"choices": {"model/norm": norm}, "seed": seed, "lr": lr, "folder": tmp_path / f"{norm}{seed}{lr}"}
+        ]
+    ]
+    said = [text.get_text() for text in heat_map(made_sweep(runs), "model/norm", "lr").axes[0].texts]
+    assert said == ["6.9\n2/3 died"] * 2 + ["2.6"] * 2
+
+
+def test_an_interval_that_is_cut_has_an_arrow_head_and_the_baseline_a_line(tmp_path: Path) -> None:
+    losses = {"none": [2.0, 2.1], "rmsnorm": [2.3, 2.3001]}
+    runs = [
+        made_run(final_val_loss=loss, choices={"model/norm": norm}, seed=seed, folder=tmp_path / f"{norm}{seed}")
+        for norm, of in losses.items()
+        for seed, loss in enumerate(of)
+    ]
+    (figure,) = loss_figures(made_sweep(runs, baseline={"model/norm": "rmsnorm"}))
+    (axes,) = figure.axes
+    assert [line.get_marker() for line in axes.lines].count("<") == 1
+    assert [line.get_marker() for line in axes.lines].count(">") == 1
+    assert np.asarray(axes.lines[0].get_xdata())[0] == pytest.approx(2.30005)
+    assert "learning rate" not in str(figure.get_suptitle())

@@ -68,6 +68,31 @@ def test_page_needs_nothing_from_elsewhere(report: Path) -> None:
     ]
 
 
+def test_tables_without_headings_are_not_sorted(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    tables = re.findall(r"<table>.*?</table>", page, flags=re.DOTALL)
+    assert [table.count("<th ") > 1 for table in tables] == [True] * 5 + [False]
+    assert 'querySelectorAll("table:has(thead)")' in page
+
+
+def test_losses_are_in_nats_and_in_bits_at_the_end_and_at_the_best_checkpoint(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    for name in ("Final validation loss, nats per token", "Final, bits per byte", "Best checkpoint, nats per token",
+                 "Best checkpoint, bits per byte"):  # fmt: skip
+        assert f">{name}</th>" in page
+
+
+def test_the_variant_that_stands_for_a_baseline_is_said(tmp_path: Path) -> None:
+    norms = ("none", "rmsnorm")
+    runs = [made_run(choices={"model/norm": norm}, folder=tmp_path / norm) for norm in norms]
+    said = "The sweep named no baseline; its first variant stands for one."
+    assert said in str(document_of(made_sweep(runs), tmp_path))
+    assert said not in str(document_of(made_sweep(runs, baseline={"model/norm": "none"}), tmp_path))
+    assert said not in str(document_of(made_sweep(runs[:1]), tmp_path))
+    began = made_sweep(runs[:1], baseline={"model/norm": "rmsnorm"})
+    assert "No run of the baseline has begun." in str(document_of(began, tmp_path))
+
+
 def test_markdown_shows_every_picture_that_is_there(report: Path) -> None:
     shown = re.findall(r"!\[.*?\]\((.*?)\)", (report / "report.md").read_text())
     assert sorted(shown) == sorted(path.name for path in report.glob("*.png"))

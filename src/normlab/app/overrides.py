@@ -13,7 +13,7 @@ from normlab.app.sites import PER_LAYER, chooser, group_of_part, groups_of_sites
 from normlab.core.errors import ConfigError
 from normlab.model.layer import part_names
 
-FOLDER_KEYS = ("checkpoint", "resume", "run")
+FOLDER_KEYS = ("checkpoint", "resume", "run", "sweep")
 
 
 def with_quoted_folders(arguments: Sequence[str]) -> list[str]:

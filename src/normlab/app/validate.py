@@ -56,7 +56,7 @@ def _training_data_is_named(config: DictConfig) -> None:
 
 
 def _checkpoint_decides_the_model(config: DictConfig) -> None:
-    given = next((key for key in ("checkpoint", "run") if key in config), None)
+    given = next((key for key in ("checkpoint", "run", "sweep") if key in config), None)
     if given is None:
         return
     for override in config.hydra.overrides.task:

@@ -44,7 +44,7 @@ class Progress:
     def _ended(self) -> str:
         runs = count(self.num_runs, "run")
         if not self.is_complete:
-            return f"{self.num_ended:,} of {runs} {'have' if self.num_ended != 1 else 'has'} ended"
+            return f"{self.num_ended:,} of {runs} {'has' if 1 in (self.num_ended, self.num_runs) else 'have'} ended"
         return "The only run has ended" if self.num_runs == 1 else f"All {runs} have ended"
 
     @property

@@ -21,14 +21,6 @@ def by_variant(sweep: SweepResult) -> dict[Variant, list[RunResult]]:
     return grouped
 
 
-def by_arm(sweep: SweepResult) -> dict[tuple[Variant, float | None], list[RunResult]]:
-    """The runs of each arm, by seed; arms in the order of the command line, then by rate."""
-    grouped: dict[tuple[Variant, float | None], list[RunResult]] = {}
-    for run in in_order(sweep, sweep.runs):
-        grouped.setdefault((variant_of(run), run.lr), []).append(run)
-    return grouped
-
-
 def in_order(sweep: SweepResult, runs: Sequence[RunResult]) -> list[RunResult]:
     """By choices in the order of the command line, then rate, then seed, then name."""
 
