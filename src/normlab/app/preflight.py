@@ -5,19 +5,18 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.announce import announce
 from normlab.app.auto_resume import with_found_run
+from normlab.app.composing import Composer
 from normlab.app.data_checks import check_data
 from normlab.app.folders import claimed_folder, sweep_folder
 from normlab.app.options import CONFIG_FOLDER
-from normlab.app.overrides import check_groups, check_single_values, group_options, parse_override
+from normlab.app.overrides import check_groups, check_single_values, parse_override
 from normlab.app.resolvers import UNNAMED_KEYS
 from normlab.app.resume import AUTO, check_same_experiment
 from normlab.app.schema import check_schema
@@ -26,7 +25,6 @@ from normlab.app.sweeps.planning import without_searched_rates, write_plan
 from normlab.app.sweeps.spelled_out import spelled_out
 from normlab.app.sweeps.study import Study, study_of
 from normlab.app.targets import admitted_packages, check_targets
-from normlab.app.unknown_keys import explain
 from normlab.app.validate import TRAIN, validate
 from normlab.core.errors import ConfigError
 
@@ -45,14 +43,14 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         texts.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
     overrides = [parse_override(text) for text in texts]
     folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
-    config_name = flags.config_name or "config"
+    composed = Composer(flags.config_name or "config")
     with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
         check_groups(overrides)
         if flags.multirun:
-            return _checked_sweep(list(map(spelled_out, arguments)), overrides, config_name, flags.cfg is not None)
+            return _checked_sweep(list(map(spelled_out, arguments)), overrides, composed, flags.cfg is not None)
         check_single_values(overrides)
         notes: dict[str, None] = {}
-        config = _checked(config_name, texts, flags.cfg is not None, notes)
+        config = _checked(composed, texts, flags.cfg is not None, notes)
         found = None
         if config.get("resume") == AUTO and not flags.cfg:
             found = with_found_run(arguments, config, admitted_packages(texts))
@@ -63,16 +61,16 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
 
 
 def _checked_sweep(
-    arguments: Sequence[str], overrides: Sequence[Override], config_name: str, only_shown: bool
+    arguments: Sequence[str], overrides: Sequence[Override], composed: Composer, only_shown: bool
 ) -> list[str]:
     """The arguments, with the sweep's folder; every run was checked, and the plan of them is in it."""
     notes: dict[str, None] = {}
     (first, *_) = jobs_of(overrides, Study())
-    asked = _composed(config_name, first)
+    asked = composed(first)
     study = without_searched_rates(study_of(asked), asked, overrides)
     keys, jobs = swept_keys(overrides, study), jobs_of(overrides, study)
     unnamed = f"{UNNAMED_KEYS}={_constant_keys(overrides) if keys else []}".replace(" ", "")
-    configs = [_checked(config_name, [*job, unnamed], only_shown, notes) for job in jobs]
+    configs = [_checked(composed, [*job, unnamed], only_shown, notes) for job in jobs]
     if only_shown:
         return list(arguments)
     _announce_all(notes)
@@ -104,28 +102,15 @@ def _read_flags(arguments: Sequence[str]) -> Namespace:
     return flags
 
 
-def _checked(config_name: str, overrides: list[str], only_shown: bool, notes: dict[str, None]) -> DictConfig:
+def _checked(composed: Composer, overrides: list[str], only_shown: bool, notes: dict[str, None]) -> DictConfig:
     """The configuration of one job, all of it checked; what is odd but legal is added to ``notes``, once."""
-    config = _composed(config_name, overrides)
+    config = composed(overrides)
     admitted = admitted_packages(overrides)
     check_targets(config, admitted)
-    check_schema(config, partial(_composed_defaults, config_name, overrides))
+    check_schema(config, partial(composed.defaults, overrides))
     validate(config)
     if not only_shown and "checkpoint" not in config:
         notes.update(dict.fromkeys(check_data(config)))
     if config.get("resume") not in (None, AUTO):
         check_same_experiment(config, admitted)
     return config
-
-
-def _composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """A job's configuration with Hydra's own part; raises ConfigError where the overrides do not make one."""
-    try:
-        return compose(config_name, list(overrides), return_hydra_config=True)
-    except (ConfigCompositionException, OmegaConfBaseException) as error:
-        raise explain(error, partial(_composed_defaults, config_name, overrides)) from None
-
-
-def _composed_defaults(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The chosen options without the values that were set."""
-    return compose(config_name, [text for text in overrides if group_options(text.partition("=")[0].lstrip("+"))])

@@ -43,7 +43,7 @@ class FrontierRounds:
                 result = result_of(run)
                 if result is not None and result.is_dead:
                     searches.tell(variant, seed, rate, None)
-                elif result is not None and result.outcome == Outcome.COMPLETED:
+                elif result is not None and result.outcome == Outcome.COMPLETED and result.final_val_loss is not None:
                     searches.tell(variant, seed, rate, result.final_val_loss)
                 else:
                     searches.tell_no_result(variant, seed, rate, _why(result))
