@@ -2,6 +2,7 @@
 
 import gc
 import random
+import sys
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ def forget_earlier_runs() -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
-    torch._dynamo.reset()
+    if "torch._dynamo" in sys.modules:  # which takes a second to import
+        torch._dynamo.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
