@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from normlab.app.announce import announce, shown_path
 from normlab.app.failures import failure_of
 from normlab.app.fresh import forget_earlier_runs
+from normlab.app.job_end import JobEnd
 from normlab.app.mode import is_in_sweep
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import with_quoted_folders
@@ -41,16 +43,16 @@ class Command:
         self.exit_code = 0
         self.ran_in: RunFolder | None = None
 
-    def __call__(self, config: DictConfig) -> int:
+    def __call__(self, config: DictConfig) -> JobEnd:
         hydra_config = HydraConfig.get()
         folder = RunFolder(Path(hydra_config.runtime.output_dir))
         if is_in_sweep():
-            exit_code = _run_job_of_sweep(config, folder, hydra_config.job.num)
+            end = _run_job_of_sweep(config, folder, hydra_config.job.num)
         else:
             self.ran_in = folder
-            exit_code = _run_task(config, folder)
-        self.exit_code = max(self.exit_code, exit_code)
-        return exit_code
+            end = _run_task(config, folder)
+        self.exit_code = max(self.exit_code, end.exit_code)
+        return end
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A launcher's other process composes the configuration of its job: it needs the resolvers first."""
@@ -87,25 +89,35 @@ def _main() -> int:
     return command.exit_code
 
 
-def _run_job_of_sweep(config: DictConfig, folder: RunFolder, number: int) -> int:
-    """A training goes on where an earlier start of the sweep has left it; other tasks are announced."""
+def _run_job_of_sweep(config: DictConfig, folder: RunFolder, number: int) -> JobEnd:
+    """A training goes on where an earlier start of the sweep has left it; other tasks are announced.
+
+    Whatever goes wrong is this job's alone.
+    """
     forget_earlier_runs()
     if config.task._target_ != TRAIN:
         announce(f"\nrun {number + 1}: {folder.path.name}")
     elif folder.metrics.is_file():
         config.resume = str(folder.path)
-    return _run_task(config, folder)
+    try:
+        return _run_task(config, folder)
+    except Exception as error:
+        failure = failure_of(error, folder.path)
+        if failure.is_ours:
+            traceback.print_exc()
+        announce(f"error: {folder.path.name}: {failure.line}")
+        return JobEnd(CRASH, failure.line)
 
 
-def _run_task(config: DictConfig, folder: RunFolder) -> int:
+def _run_task(config: DictConfig, folder: RunFolder) -> JobEnd:
     """Run the configured task in the folder that Hydra made; wrong input is said and leaves no folder behind."""
     task = hydra.utils.instantiate(config.task, _partial_=True)
     try:
-        return task(config, folder)
+        return JobEnd(task(config, folder))
     except (UserError, InstantiationException) as error:
         folder.discard_if_unused()
         announce(f"error: {_one_line(error)}")
-        return WRONG_INPUT
+        return JobEnd(WRONG_INPUT, _one_line(error))
     except (KeyboardInterrupt, SystemExit):
         folder.discard_if_unused()
         raise

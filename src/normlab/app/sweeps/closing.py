@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from normlab.app.announce import announce, shown_path
@@ -17,25 +18,27 @@ CRASH = 1
 FOLDER_KEY = "hydra.sweep.dir"
 
 
-def close_sweep(folder: Path) -> int:
+def close_sweep(folder: Path, failures: Mapping[str, str]) -> int:
     """Write the report, say what came of the runs; return the exit code: 1 where some failed, else 0.
 
-    Runs that have not ended are no failure by themselves: an interrupted sweep is gone on with.
+    ``failures`` are those that the runs could not write down themselves, by folder. Runs that have not ended are no
+    failure by themselves: an interrupted sweep is gone on with.
     """
     plan = SweepPlan.read(folder)
     runs = plan.runs(folder)
     results = [result_of(run) for run in runs]
-    failed = [(run, result) for run, result in zip(runs, results, strict=True) if _has_failed(result)]
+    whys = [_why(run, result, failures) for run, result in zip(runs, results, strict=True)]
+    failed = [(run, why) for run, why in zip(runs, whys, strict=True) if why is not None]
     print(f"\n{_counts(plan, results)}")
     if failed:
         print("\nfailed:")
-        for run, result in failed:
-            print(f"  {label(run.job, plan)}: {_why(run, result)}\n    {shown_path(run.folder.path)}")
+        for run, why in failed:
+            print(f"  {label(run.job, plan)}: {why}\n    {shown_path(run.folder.path)}")
     _report(folder)
     print(f"written to: {shown_path(folder)}\nlook closer: tensorboard --logdir {shown_path(folder)}")
     if failed or any(result is None or result.outcome in (None, Outcome.INTERRUPTED) for result in results):
         print(f"go on with it: {command_to_go_on(plan, folder)}")
-    return CRASH if failed else 0
+    return CRASH if any(_has_failed(result) for result in results) else 0
 
 
 def command_to_go_on(plan: SweepPlan, folder: Path) -> str:
@@ -67,6 +70,8 @@ def _has_failed(result: RunResult | None) -> bool:
     return result is not None and result.outcome in FAILURES
 
 
-def _why(run: PlannedRun, result: RunResult | None) -> str:
-    told = "" if result is None else result.facts.get("error")
-    return f"{'' if result is None else result.outcome} ({told or 'no reason was recorded'})"
+def _why(run: PlannedRun, result: RunResult | None, failures: Mapping[str, str]) -> str | None:
+    """Why a run failed; None where it has not."""
+    if result is not None and result.outcome in FAILURES:
+        return f"{result.outcome} ({result.facts.get('error') or 'no reason was recorded'})"
+    return failures.get(run.job.folder)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -12,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 
 from normlab.app.announce import announce
 from normlab.app.failures import failure_of
+from normlab.app.job_end import JobEnd
 from normlab.app.run_lock import is_being_written
 from normlab.app.sweeps.live import LiveSweep, has_ended
 from normlab.app.sweeps.plan import PlannedRun, SweepPlan
@@ -20,6 +21,8 @@ CRASH = 1
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 60.0
 """How long nobody writes the runs of a launcher that has failed, before they are given to it again."""
+ENDS_ITS_PROCESSES = ("JoblibLauncher",)
+"""Launchers that take all their processes along when they fail; others leave them to themselves."""
 STOPPED = 128
 """Exit codes from here on: a signal asked the run to stop, and the sweep with it."""
 
@@ -36,7 +39,8 @@ class SweepStopped(Exception):
 class JobLauncher:
     """Launches the runs of the plan in a sweep's folder; each that ends is shown.
 
-    ``exit_code`` is the largest of theirs: 0 a result, 1 a crash, 2 wrong input.
+    ``exit_code`` is the largest of theirs: 0 a result, 1 a crash, 2 wrong input. ``failures`` has, by the run's folder,
+    why it has no result, where the run could not write that down itself.
     """
 
     launcher: Launcher
@@ -44,6 +48,7 @@ class JobLauncher:
     live: LiveSweep
     num_launched: int = 0
     exit_code: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
 
     def launch(self, runs: Sequence[PlannedRun]) -> None:
         """Give every run that has no result to the launcher, and return when they have ended or cannot be ended.
@@ -59,22 +64,29 @@ class JobLauncher:
                 self._launch_elsewhere(todo)
 
     def _launch_here(self, run: PlannedRun) -> None:
-        """In this process. What nobody foresaw, as a disk too full for Hydra's notes, is said."""
+        """In this process. What goes wrong before the run begins, as a disk too full for Hydra's notes, is said."""
         try:
             self._hand_over([run])
-        except OSError as error:
-            announce(f"error: {run.job.name}: {failure_of(error, run.folder.path).line}")
-            self.exit_code = CRASH
+        except SweepStopped:
+            raise
+        except Exception as error:
+            self._fail(run, failure_of(error, run.folder.path).line)
         finally:
             self._show()
+
+    def _fail(self, run: PlannedRun, why: str) -> None:
+        announce(f"error: {run.job.name}: {why}")
+        self.failures[run.job.folder] = why
+        self.exit_code = max(self.exit_code, CRASH)
 
     def _launch_elsewhere(self, runs: Sequence[PlannedRun]) -> None:
         """In other processes, any of which may be killed: the runs that this took along are given out again.
 
         Those that had begun when it happened then have a process each; one that is lost in it once more stays lost.
         """
+        self._wait_for_orphans(runs)
         suspects: list[PlannedRun] = []
-        waiting = list(runs)
+        waiting = [run for run in runs if run.folder.result() is None]
         while waiting:
             if self._outlives(waiting):
                 break
@@ -85,8 +97,14 @@ class JobLauncher:
             waiting = [run for run in lost if run not in begun]
         for run in suspects:
             if not self._outlives([run]):
-                announce(f"error: {run.job.name}: its process was killed. Start the sweep again to go on with it.")
-                self.exit_code = CRASH
+                self._fail(run, "its process was killed")
+
+    def _wait_for_orphans(self, runs: Sequence[PlannedRun]) -> None:
+        """Until nobody writes the runs: where a sweep itself was killed, its processes may still be at work."""
+        if any(is_being_written(run.folder) for run in runs):
+            announce("note: processes of an earlier start of this sweep are at work; waiting for them.")
+        while any(is_being_written(run.folder) for run in runs):
+            sleep(LOOK_SECONDS)
 
     def _outlives(self, runs: Sequence[PlannedRun]) -> bool:
         """Whether the launcher came back from these runs by itself."""
@@ -105,7 +123,11 @@ class JobLauncher:
         first = self.num_launched
         self.num_launched += len(jobs)
         returned = self.launcher.launch(jobs, initial_job_idx=first)
-        code = max(job.return_value for job in returned)
+        ends: list[JobEnd] = [job.return_value for job in returned]
+        for run, end in zip(runs, ends, strict=True):
+            if end.reason is not None:
+                self.failures[run.job.folder] = end.reason
+        code = max(end.exit_code for end in ends)
         if code >= STOPPED:
             raise SweepStopped(code)
         self.exit_code = max(self.exit_code, code)
@@ -116,6 +138,8 @@ class JobLauncher:
 
     def _wait_until_quiet(self, runs: Sequence[PlannedRun]) -> None:
         """Until no process has written any of the runs for a while: a launcher may leave those that it started."""
+        if type(self.launcher).__name__ in ENDS_ITS_PROCESSES:
+            return
         quiet_since = monotonic()
         while self._not_ended(runs) and monotonic() - quiet_since < QUIET_SECONDS:
             if any(is_being_written(run.folder) for run in self._not_ended(runs)):

@@ -26,12 +26,12 @@ def run_sweep(folder: Path, launcher: Launcher, run_rounds: Rounds) -> int:
     try:
         run_rounds(jobs)
     except SweepStopped as stopped:
-        close_sweep(folder)
+        close_sweep(folder, jobs.failures)
         return stopped.exit_code
     except BaseException:
-        close_sweep(folder)
+        close_sweep(folder, jobs.failures)
         raise
-    return max(jobs.exit_code, close_sweep(folder))
+    return max(jobs.exit_code, close_sweep(folder, jobs.failures))
 
 
 def is_planned(config: DictConfig) -> bool:
