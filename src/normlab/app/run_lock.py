@@ -10,6 +10,8 @@ from normlab.core.errors import ConfigError
 from normlab.core.run_folder import RunFolder
 
 _held: dict[Path, FileLock] = {}
+PATIENCE_SECONDS = 0.5
+"""Longer than anybody takes to look whether a folder is being written, for which the lock is taken for a moment."""
 
 
 def claim(folder: RunFolder) -> None:
@@ -23,7 +25,7 @@ def claim(folder: RunFolder) -> None:
         return
     lock = FileLock(folder.lock)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE_SECONDS)
     except Timeout:
         raise ConfigError(
             f"A run folder must have one writer; another process is writing {folder.path}. "
