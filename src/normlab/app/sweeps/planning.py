@@ -16,6 +16,7 @@ from normlab.app.sweeps.plan import PlannedJob, SweepPlan
 from normlab.app.sweeps.reuse import version_of_code, with_results_from_elsewhere
 from normlab.app.sweeps.study import Study, as_typed
 from normlab.core.errors import ConfigError
+from normlab.core.run_folder import RunFolder
 from normlab.report.recorded_plan import NO_CHOICE, PLAN
 
 UNSAID = "default"
@@ -100,7 +101,7 @@ def _continued(plan: SweepPlan, folder: Path) -> SweepPlan:
     if not (folder / PLAN).exists():
         return plan
     earlier = SweepPlan.read(folder)
-    folders = {job.fingerprint: job.folder for job in earlier.jobs}
+    folders = {job.fingerprint: job.folder for job in earlier.jobs if not _is_gone(folder, job)}
     jobs = [replace(job, folder=folders.get(job.fingerprint, job.folder)) for job in plan.jobs]
     if earlier.experiment == plan.experiment and earlier.claims and list(earlier.claims) != list(plan.claims):
         announce("note: the experiment's claims have changed since this sweep began; they are judged as they were.")
@@ -109,6 +110,11 @@ def _continued(plan: SweepPlan, folder: Path) -> SweepPlan:
         return replace(plan.with_jobs(earlier.jobs), searches=plan.searches)
     _note_changes(earlier, jobs)
     return replace(plan, jobs=jobs)
+
+
+def _is_gone(folder: Path, job: PlannedJob) -> bool:
+    """Whether the job had the result of another sweep or run, and has it no more."""
+    return Path(job.folder).is_absolute() and RunFolder(folder / job.folder).result() is None
 
 
 def _note_changes(earlier: SweepPlan, jobs: Sequence[PlannedJob]) -> None:
