@@ -31,12 +31,23 @@ def test_every_command_is_known_to_these_tests() -> None:
     assert set(COMMANDS) - set(RUNS) == OTHERS
 
 
-def sized(command: str, run_folder: str) -> list[str]:
-    """The arguments of a README command, with what makes it small, and a real run folder in its placeholders."""
-    arguments = shlex.split(command.replace("outputs/<date>/<time>", run_folder))[2:]
-    without_training = ("resume=outputs", "task=generate", "task=evaluate", "task=autopsy", "--help", "--cfg")
+FOLDERS = {"outputs/<date>/<time>": "outputs/first", "multirun/<date>/<time>": "multirun/first"}
+
+
+def sized(command: str) -> list[str]:
+    """The arguments of a README command, with what makes it small, and real folders in its placeholders."""
+    for placeholder, folder in FOLDERS.items():
+        command = command.replace(placeholder, folder)
+    arguments = shlex.split(command.replace("range(3)", "0").replace("range(5)", "0"))[2:]
+    without_training = (
+        "resume=outputs", "task=generate", "task=evaluate", "task=autopsy", "task=report", "task=watch", "--help", "--cfg",
+    )  # fmt: skip
     if any(argument.startswith(without_training) for argument in arguments):
         return arguments
+    if "hydra/sweeper=frontier" in arguments:
+        arguments += ["hydra.sweeper.per_decade=1", "hydra.sweeper.lowest=1e-3", "hydra.sweeper.highest=1e-2"]
+    if any(argument.startswith("experiment=") for argument in arguments):
+        arguments += ["optimizer.lr=1e-3", "attention/softmax=naive", *({"seed=0"} - set(arguments))]
     stories = [size for size in SMALL if not ("data=text" in arguments and size.startswith("data."))]
     return [*arguments, *stories]
 
@@ -47,8 +58,10 @@ def test_the_commands_run(command_line: str, command, tmp_path: Path) -> None:
         (tmp_path / name).write_text("The cat sat on the mat. " * 60)
     if "<date>" in command_line:
         fatal = FATAL if "task=autopsy" in command_line else []
-        assert command(*SMALL, *fatal, "hydra.run.dir=outputs/first").exit_code == 0
-    said = command(*sized(command_line, "outputs/first"))
+        is_of_sweep = "sweep=" in command_line
+        first = ["--multirun", "hydra.sweep.dir=multirun/first"] if is_of_sweep else ["hydra.run.dir=outputs/first"]
+        assert command(*first, *SMALL, *fatal).exit_code == 0
+    said = command(*sized(command_line))
     assert said.exit_code == 0, said.err
     assert said.out
 

@@ -94,6 +94,8 @@ def _constant_keys(overrides: Sequence[Override]) -> list[str]:
 def _read_flags(arguments: Sequence[str]) -> Namespace:
     """Hydra's flags, and the other arguments in ``overrides``; raises ConfigError for a flag that does not exist."""
     flags, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown and not unknown[0].startswith("-"):
+        raise ConfigError(f"Flags must stand together before all else; got {unknown[0]} behind one. Put flags first.")
     if unknown:
         raise ConfigError(
             f"Flags must be Hydra's (--multirun, --cfg, --help …); got {unknown[0]}. "
