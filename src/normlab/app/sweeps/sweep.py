@@ -7,17 +7,27 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from normlab.app.announce import announce
+from normlab.app.run_lock import sole_writer
 from normlab.app.sweeps.closing import close_sweep
 from normlab.app.sweeps.launching import JobLauncher, SweepStopped
 from normlab.app.sweeps.live import LiveSweep
 from normlab.app.sweeps.plan import SweepPlan
 from normlab.app.validate import TRAIN
+from normlab.core.run_folder import RunFolder
 
 Rounds = Callable[[JobLauncher], None]
 
 
 def run_sweep(folder: Path, launcher: Launcher, run_rounds: Rounds) -> int:
-    """Let ``run_rounds`` launch what is to run, close the sweep however that ends; return the exit code."""
+    """Let ``run_rounds`` launch what is to run, close the sweep however that ends; return the exit code.
+
+    The folder, which the preflight has claimed for this process, is free again afterwards.
+    """
+    with sole_writer(RunFolder(folder)):
+        return _run_sweep(folder, launcher, run_rounds)
+
+
+def _run_sweep(folder: Path, launcher: Launcher, run_rounds: Rounds) -> int:
     live = LiveSweep(folder)
     num_earlier = live.pass_over_earlier()
     if num_earlier:
