@@ -14,9 +14,10 @@ from normlab.telemetry.tensorboard import TensorBoardSink
 CHOSEN = HyperParameters(
     arm="abc",
     options={"model/norm": "none"},
-    numbers={"optimizer.lr": 0.01, "seed": 0.0},
+    numbers={"optimizer.lr": 0.01, "model.width": 32.0},
     legal_options={"model/norm": ["none", "rmsnorm"]},
-    number_keys=["optimizer.lr", "seed"],
+    number_keys=["optimizer.lr", "model.width"],
+    varied=["optimizer.lr"],
 )
 
 
@@ -37,10 +38,11 @@ def test_the_choices_and_their_domains_are_in_the_runs_own_folder(tmp_path: Path
     assert start.group_name == "abc"
     assert start.hparams["model/norm"].string_value == "none"
     assert start.hparams["optimizer.lr"].number_value == 0.01
-    assert start.hparams["seed"].number_value == 0.0
+    assert start.hparams["model.width"].number_value == 32.0
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
     infos = {info.name: info for info in experiment.hparam_infos}
-    assert list(infos) == ["model/norm", "optimizer.lr", "seed"]
+    assert list(infos) == ["model/norm", "optimizer.lr", "model.width"]
+    assert [name for name, info in infos.items() if info.differs] == ["optimizer.lr"]
     assert [value.string_value for value in infos["model/norm"].domain_discrete.values] == ["none", "rmsnorm"]
     assert [metric.name.tag for metric in experiment.metric_infos] == list(METRICS)
     assert len(list(tmp_path.iterdir())) == 1

@@ -6,7 +6,7 @@ own messages. All runs name the same parameters and metrics, so that those of a 
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,17 @@ plugin_data: Any = plugin_data_pb2
 
 @dataclass(frozen=True)
 class HyperParameters:
-    """Options by group, numbers by key, what the options could be; ``arm`` is the same for runs that differ by seed."""
+    """Options by group, numbers by key, what the options could be; ``arm`` is the same for runs that differ by seed.
+
+    ``varied`` are the keys under study, which TensorBoard puts first; it shows the others when asked to.
+    """
 
     arm: str
     options: Mapping[str, str]
     numbers: Mapping[str, float]
     legal_options: Mapping[str, Sequence[str]]
     number_keys: Sequence[str]
+    varied: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def beginning_summaries(chosen: HyperParameters) -> list[Summary]:
         start.hparams[name].number_value = number
     infos = [_string_info(name, options) for name, options in chosen.legal_options.items()]
     infos += [api.HParamInfo(name=name, type=api.DATA_TYPE_FLOAT64) for name in chosen.number_keys]
+    for info in infos:
+        info.differs = info.name in chosen.varied
     metrics = [api.MetricInfo(name=api.MetricName(tag=tag), display_name=name) for tag, name in METRICS.items()]
     experiment = api.Experiment(hparam_infos=infos, metric_infos=metrics)
     return [
