@@ -37,6 +37,14 @@ def test_report_of_a_real_sweep(command, sweep: Path, tmp_path: Path) -> None:
     assert len(completed) == 2 and all(float(row["final_bits_per_byte"]) > 1 for row in completed)
 
 
+def test_a_report_that_is_given_away_leads_nowhere_else(command, sweep: Path, tmp_path: Path) -> None:
+    assert command("task=report", f"sweep={NAME}", "into=shown/here").exit_code == 0
+    assert "autopsy.md" not in (tmp_path / "shown/here/report.md").read_text()
+    assert str(tmp_path) not in (tmp_path / "shown/here/index.html").read_text()
+    assert command("task=report", f"sweep={NAME}").exit_code == 0
+    assert "autopsy.md" in (sweep / "report/report.md").read_text()
+
+
 def test_report_of_a_sweep_that_goes_on_says_so(command, sweep: Path) -> None:
     survivor = next(folder for folder in sweep.iterdir() if "norm=rmsnorm" in folder.name)
     RunFolder(survivor).summary.unlink()

@@ -45,26 +45,33 @@ def write_report(sweep_folder: Path) -> Path:
     return write_report_of(load_sweep(sweep_folder))
 
 
-def write_report_of(sweep: SweepResult) -> Path:
-    """The same of a sweep as it was read.
+def write_report_of(sweep: SweepResult, into: Path | None = None) -> Path:
+    """The same of a sweep as it was read; in another folder than the sweep's it stands alone, with no links to runs.
 
-    Every file is replaced as a whole; pictures that an earlier report had and this one has not are removed.
+    Every file is replaced as a whole; pictures that an earlier report had and this one has not are removed from the
+    sweep's.
     """
-    folder = sweep.folder / FOLDER
-    document = document_of(sweep, folder)
+    folder = into or sweep.folder / FOLDER
+    document = document_of(sweep, None if into else folder)
     for picture in document.pictures:
         write_whole(folder / f"{picture.name}.png", picture.png)
     write_whole(folder / TABLE, results_csv(sweep))
     write_whole(folder / MARKDOWN, as_markdown(document))
     write_whole(folder / PAGE, as_html(document))
-    for path in set(folder.glob("*.png")) - {folder / f"{picture.name}.png" for picture in document.pictures}:
-        with suppress(OSError):
-            path.unlink()
+    if into is None:
+        _remove_others(folder, {f"{picture.name}.png" for picture in document.pictures})
     return folder / PAGE
 
 
-def document_of(sweep: SweepResult, report_folder: Path) -> Document:
-    """The report; links lead from ``report_folder``."""
+def _remove_others(folder: Path, names: set[str]) -> None:
+    for path in folder.glob("*.png"):
+        if path.name not in names:
+            with suppress(OSError):
+                path.unlink()
+
+
+def document_of(sweep: SweepResult, report_folder: Path | None) -> Document:
+    """The report; links lead from ``report_folder``, and there are none without it."""
     progress, decided = progress_of(sweep), verdicts(sweep)
     title = f"Report of the sweep {sweep.experiment or '/'.join(sweep.folder.resolve().parts[-2:])}"
     if not sweep.runs:

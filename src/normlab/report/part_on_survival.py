@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from normlab.core.run_folder import RunFolder
 from normlab.report.document import Block, Cell, Paragraph, Picture, Section, Table
@@ -25,7 +26,7 @@ COMPLETED = "completed"
 HEADER = ["Variant", "Runs", "Completed", "Died", "Survived", "Steps of death", "Other", "Causes of death"]
 
 
-def part_on_survival(sweep: SweepResult, report_folder: os.PathLike[str], pictures: Sequence[Picture]) -> Section:
+def part_on_survival(sweep: SweepResult, report_folder: Path | None, pictures: Sequence[Picture]) -> Section:
     """Counts by variant, curves, and every run that did not complete."""
     grouped = by_variant(sweep)
     rows = [[Cell(row_name(variant, sweep)), *_counts(grouped[variant])] for variant in baseline_first(sweep)]
@@ -90,9 +91,9 @@ def _steps_in_words(steps: tuple[int, float, int] | None) -> str:
     return f"{first:,}" if first == last else f"{first:,} to {last:,}\nmedian {median:,.6g}"
 
 
-def _ending(run: RunResult, report_folder: os.PathLike[str]) -> list[Cell]:
-    autopsy = RunFolder(run.folder).path / "autopsy.md"
-    link = os.path.relpath(autopsy, report_folder) if autopsy.is_file() else None
+def _ending(run: RunResult, report_folder: Path | None) -> list[Cell]:
+    autopsy = RunFolder(run.folder).autopsy_markdown
+    link = os.path.relpath(autopsy, report_folder) if report_folder and autopsy.is_file() else None
     error = run.facts.get("error")
     why = cause_words(run) if run.is_dead else str(error) if error else "-"
     return [

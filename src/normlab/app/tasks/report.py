@@ -14,10 +14,13 @@ from normlab.report.page import write_report_of
 WIDTH = 100
 
 
-def report(config: DictConfig, folder: RunFolder, *, sweep: str) -> int:
-    """Write the report into the sweep's folder, also while it runs, and say the answer in short."""
+def report(config: DictConfig, folder: RunFolder, *, sweep: str, into: str | None) -> int:
+    """Write the report into the sweep's folder, also while it runs, and say the answer in short.
+
+    In another folder, ``into``, it stands alone: to be given away or published.
+    """
     read = load_sweep(Path(sweep))
-    page = write_report_of(read)
+    page = write_report_of(read, None if into is None else Path(into))
     for line in in_short(read):
         print(textwrap.fill(line, WIDTH, initial_indent="- ", subsequent_indent="  ", break_long_words=False))
     print(f"written to: {shown_path(page.parent)}\nread it: {shown_path(page)}")
