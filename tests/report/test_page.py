@@ -165,3 +165,12 @@ def test_autopsies_are_linked_where_there_is_one(tmp_path: Path) -> None:
 def test_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="sweep must name a folder"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize(("is_over", "fate"), [(True, "all died"), (False, "no result yet")])
+def test_a_variant_without_a_loss_is_said_to_have_died_or_to_go_on(is_over: bool, fate: str, tmp_path: Path) -> None:
+    none = {"model/norm": "none"}
+    other = dead_run(5, choices=none, folder=tmp_path / "b") if is_over else made_run(choices=none, outcome=None)
+    runs = [made_run(choices={"model/norm": "rmsnorm"}, folder=tmp_path / "a"), other]
+    sweep = made_sweep(runs, baseline={"model/norm": "rmsnorm"})
+    assert f"Nothing to compare: {fate}." in str(document_of(sweep, tmp_path))

@@ -44,7 +44,8 @@ def part_on_variants(sweep: SweepResult, comparisons: Sequence[Comparison], pict
     for variant in baseline_first(sweep):
         found = loss_at_best_rate(grouped[variant])
         name = Cell(row_name(variant, sweep))
-        rows.append([name, *_cells(found), _against(variant, baseline, against)])
+        fate = "all died" if all(run.is_dead for run in grouped[variant]) else "no result yet"
+        rows.append([name, *_cells(found, fate), _against(variant, baseline, against, fate)])
     method = METHOD + (BEST_RATE if has_several_rates(sweep) else "") + _which_baseline(sweep, baseline)
     blocks: list[Block] = [Paragraph(method), Table(_header(sweep), rows), *pictures]
     return Section(f"Loss of each variant{at_best_rate(sweep)}", blocks if rows else [])
@@ -104,9 +105,9 @@ def _named(variant: Variant, found: dict[Variant, VariantLoss | None]) -> str:
     return label_of(variant, None if loss is None else loss.rate.lr)
 
 
-def _cells(loss: VariantLoss | None) -> list[Cell]:
+def _cells(loss: VariantLoss | None, without: str) -> list[Cell]:
     if loss is None:
-        return [Cell("no result yet"), *[Cell("-")] * 5]
+        return [Cell(without), *[Cell("-")] * 5]
     edge = "" if loss.rate.edge is None else f"\nthe {loss.rate.edge} tried"
     num_alive = loss.num_runs - loss.num_dead
     return [
@@ -119,12 +120,12 @@ def _cells(loss: VariantLoss | None) -> list[Cell]:
     ]
 
 
-def _against(variant: Variant, baseline: Variant | None, against: dict[Variant, Comparison]) -> Cell:
+def _against(variant: Variant, baseline: Variant | None, against: dict[Variant, Comparison], without: str) -> Cell:
     if variant == baseline:
         return Cell("-")
     comparison = against.get(variant)
     if comparison is None:
-        return Cell("No result to compare yet.")
+        return Cell(f"Nothing to compare: {without}.")
     mean = comparison.difference.mean
     text = comparison.text.replace(": ", "\n", 1) if comparison.finding in TONES else comparison.text
     return Cell(text, sort=None if mean is None else mean.value, tone=TONES.get(comparison.finding, ""))
