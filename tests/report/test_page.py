@@ -170,7 +170,9 @@ def test_folder_without_runs_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("is_over", "fate"), [(True, "all died"), (False, "no result yet")])
 def test_a_variant_without_a_loss_is_said_to_have_died_or_to_go_on(is_over: bool, fate: str, tmp_path: Path) -> None:
     none = {"model/norm": "none"}
-    other = dead_run(5, choices=none, folder=tmp_path / "b") if is_over else made_run(choices=none, outcome=None)
-    runs = [made_run(choices={"model/norm": "rmsnorm"}, folder=tmp_path / "a"), other]
+    runs = [made_run(choices={"model/norm": "rmsnorm"}, folder=tmp_path / "a")]
+    for lr in (0.01, 0.1):
+        fields = {"choices": none, "lr": lr, "folder": tmp_path / f"{lr}"}
+        runs.append(dead_run(1, initial_loss=None, **fields) if is_over else made_run(outcome=None, **fields))
     sweep = made_sweep(runs, baseline={"model/norm": "rmsnorm"})
     assert f"Nothing to compare: {fate}." in str(document_of(sweep, tmp_path))
