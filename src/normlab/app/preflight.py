@@ -15,6 +15,7 @@ from normlab.app.auto_resume import with_found_run
 from normlab.app.composing import Composer
 from normlab.app.data_checks import check_data
 from normlab.app.folders import claimed_folder, sweep_folder
+from normlab.app.launchers import check_launcher
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import check_groups, check_single_values, parse_override
 from normlab.app.resolvers import UNNAMED_KEYS
@@ -45,6 +46,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
     composed = Composer(flags.config_name or "config")
     with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
+        check_launcher(overrides)
         check_groups(overrides)
         if flags.multirun:
             return _checked_sweep(list(map(spelled_out, arguments)), overrides, composed, flags.cfg is not None)
