@@ -91,10 +91,10 @@ def result_of(run: PlannedRun) -> RunResult | None:
 
 
 def label(job: PlannedJob, plan: SweepPlan) -> str:
-    """The run's choices, and its rate and seed where several are planned."""
+    """The run's choices, and its rate and seed where several are planned or searched."""
     told = label_of(job.choices) if job.choices else ""
     rates, seeds = {other.lr for other in plan.jobs}, {other.seed for other in plan.jobs}
-    parts = [told, f"lr={job.lr:g}" if len(rates) > 1 else "", f"seed={job.seed}" if len(seeds) > 1 else ""]
+    parts = [told, f"lr={job.lr:g}" if len(rates) > 1 or plan.searches else "", f"seed={job.seed}" if len(seeds) > 1 else ""]
     return ", ".join(part for part in parts if part) or job.name
 
 
