@@ -51,7 +51,7 @@ class Ending:
 
 
 METRICS = {
-    "outcome/diverged": "diverged",
+    "outcome/diverged": "share that died",
     "outcome/steps_survived": "steps survived",
     "outcome/capped_loss": "loss, at most the initial one",
 }
