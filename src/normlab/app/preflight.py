@@ -72,6 +72,7 @@ def _checked_sweep(
     study = without_searched_rates(study_of(asked), asked, overrides)
     keys, jobs = swept_keys(overrides, study), jobs_of(overrides, study)
     unnamed = f"{UNNAMED_KEYS}={_constant_keys(overrides) if keys else []}".replace(" ", "")
+    check_groups([parse_override(text) for text in dict.fromkeys(text for job in jobs for text in job)])
     configs = [_checked(composed, [*job, unnamed], only_shown, notes) for job in jobs]
     if only_shown:
         return list(arguments)
