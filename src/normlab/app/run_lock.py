@@ -29,7 +29,7 @@ def claim(folder: RunFolder) -> None:
     except Timeout:
         raise ConfigError(
             f"A run folder must have one writer; another process is writing {folder.path}. "
-            "Wait until it has ended, or name another hydra.run.dir."
+            "Wait until it has ended, or name another hydra.run.dir (of a sweep hydra.sweep.dir)."
         ) from None
     except OSError as error:
         raise ConfigError(
