@@ -20,6 +20,7 @@ from normlab.app.fresh import forget_earlier_runs
 from normlab.app.job_end import JobEnd
 from normlab.app.mode import is_in_sweep
 from normlab.app.options import CONFIG_FOLDER
+from normlab.app.orphans import end_with_parent
 from normlab.app.overrides import with_quoted_folders
 from normlab.app.preflight import check_command_line
 from normlab.app.resolvers import register_resolvers
@@ -42,6 +43,7 @@ class Command:
     def __init__(self) -> None:
         self.exit_code = 0
         self.ran_in: RunFolder | None = None
+        self.process = os.getpid()
 
     def __call__(self, config: DictConfig) -> JobEnd:
         hydra_config = HydraConfig.get()
@@ -58,6 +60,8 @@ class Command:
         """A launcher's other process composes the configuration of its job: it needs the resolvers first."""
         self.__dict__.update(state)
         register_resolvers()
+        if self.process != os.getpid():
+            end_with_parent()
 
 
 def main() -> int:
