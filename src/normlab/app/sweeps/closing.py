@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normlab.app.announce import announce, shown_path
@@ -29,7 +29,7 @@ def close_sweep(folder: Path, failures: Mapping[str, str]) -> int:
     results = [result_of(run) for run in runs]
     whys = [_why(run, result, failures) for run, result in zip(runs, results, strict=True)]
     failed = [(run, why) for run, why in zip(runs, whys, strict=True) if why is not None]
-    print(f"\n{_counts(plan, results)}")
+    print(f"\n{_counts(plan, runs, results, failures)}")
     if failed:
         print("\nfailed:")
         for run, why in failed:
@@ -58,12 +58,21 @@ def _report(folder: Path) -> None:
         announce(f"note: the report failed ({reason}). Type python src/run.py task=report sweep={shown_path(folder)}")
 
 
-def _counts(plan: SweepPlan, results: list[RunResult | None]) -> str:
-    outcomes = Counter("not ended" if result is None else result.outcome or "not ended" for result in results)
+def _counts(
+    plan: SweepPlan, runs: Sequence[PlannedRun], results: Sequence[RunResult | None], failures: Mapping[str, str]
+) -> str:
+    outcomes = Counter(_end(run, result, failures) for run, result in zip(runs, results, strict=True))
     told = ", ".join(f"{count} {name}" for name, count in outcomes.items())
     num_names = len(plan.jobs) - len(results)
     shared = f" ({num_names} more build a model that another has, and were not run again)" if num_names else ""
     return f"{len(results)} runs: {told}{shared}"
+
+
+def _end(run: PlannedRun, result: RunResult | None, failures: Mapping[str, str]) -> str:
+    """A run that took steps and failed without being able to write a summary has crashed all the same."""
+    if result is None:
+        return "not ended"
+    return result.outcome or (Outcome.CRASHED if run.job.folder in failures else "not ended")
 
 
 def _has_failed(result: RunResult | None) -> bool:

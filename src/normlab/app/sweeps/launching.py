@@ -125,8 +125,9 @@ class JobLauncher:
         returned = self.launcher.launch(jobs, initial_job_idx=first)
         ends: list[JobEnd] = [job.return_value for job in returned]
         for run, end in zip(runs, ends, strict=True):
-            if end.reason is not None:
-                self.failures[run.job.folder] = end.reason
+            is_silent = end.exit_code == CRASH and not run.folder.summary.is_file()
+            if end.reason is not None or is_silent:
+                self.failures[run.job.folder] = end.reason or "it could not write down why"
         code = max(end.exit_code for end in ends)
         if code >= STOPPED:
             raise SweepStopped(code)

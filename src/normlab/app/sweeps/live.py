@@ -93,8 +93,9 @@ def result_of(run: PlannedRun) -> RunResult | None:
 def label(job: PlannedJob, plan: SweepPlan) -> str:
     """The run's choices, and its rate and seed where several are planned or searched."""
     told = label_of(job.choices) if job.choices else ""
-    rates, seeds = {other.lr for other in plan.jobs}, {other.seed for other in plan.jobs}
-    parts = [told, f"lr={job.lr:g}" if len(rates) > 1 or plan.searches else "", f"seed={job.seed}" if len(seeds) > 1 else ""]
+    has_rates = len({other.lr for other in plan.jobs}) > 1 or bool(plan.searches)
+    has_seeds = len({other.seed for other in plan.jobs}) > 1
+    parts = [told, f"lr={job.lr:g}" if has_rates else "", f"seed={job.seed}" if has_seeds else ""]
     return ", ".join(part for part in parts if part) or job.name
 
 
