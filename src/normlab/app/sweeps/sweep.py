@@ -1,5 +1,6 @@
 """One sweep from its plan to its report, for a sweeper plugin to call."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import DictConfig
 from normlab.app.announce import announce
 from normlab.app.run_lock import sole_writer
 from normlab.app.sweeps.closing import close_sweep
-from normlab.app.sweeps.launching import JobLauncher, SweepStopped
+from normlab.app.sweeps.launching import STOPPED, JobLauncher, SweepStopped
 from normlab.app.sweeps.live import LiveSweep
 from normlab.app.sweeps.plan import SweepPlan
 from normlab.app.validate import TRAIN
@@ -38,6 +39,9 @@ def _run_sweep(folder: Path, launcher: Launcher, run_rounds: Rounds) -> int:
     except SweepStopped as stopped:
         close_sweep(folder, jobs.failures)
         return stopped.exit_code
+    except KeyboardInterrupt:
+        close_sweep(folder, jobs.failures)
+        return STOPPED + signal.SIGINT
     except BaseException:
         close_sweep(folder, jobs.failures)
         raise
