@@ -83,20 +83,27 @@ class JobLauncher:
         """In other processes, any of which may be killed: the runs that this took along are given out again.
 
         Those that had begun when it happened then have a process each; one that is lost in it once more stays lost.
+        Where nothing had even begun, it is the launcher that fails.
         """
         self._wait_for_orphans(runs)
         suspects: list[PlannedRun] = []
         waiting = [run for run in runs if run.folder.result() is None]
         while waiting:
-            if self._outlives(waiting):
+            error = self._error_of_launcher(waiting)
+            if error is None:
                 break
             self._wait_until_quiet(waiting)
             lost = self._not_ended(waiting)
             begun = [run for run in lost if run.folder.lock.exists()]
+            if lost == waiting and not begun:
+                announce("error: the launcher cannot start the runs. Try hydra/launcher=basic.")
+                self.failures |= {run.job.folder: f"the launcher could not start it ({error})" for run in lost}
+                self.exit_code = max(self.exit_code, CRASH)
+                break
             suspects += begun
             waiting = [run for run in lost if run not in begun]
         for run in suspects:
-            if not self._outlives([run]):
+            if self._error_of_launcher([run]) is not None:
                 self._fail(run, "its process was killed")
 
     def _wait_for_orphans(self, runs: Sequence[PlannedRun]) -> None:
@@ -106,17 +113,18 @@ class JobLauncher:
         while any(is_being_written(run.folder) for run in runs):
             sleep(LOOK_SECONDS)
 
-    def _outlives(self, runs: Sequence[PlannedRun]) -> bool:
-        """Whether the launcher came back from these runs by itself."""
+    def _error_of_launcher(self, runs: Sequence[PlannedRun]) -> str | None:
+        """What kept the launcher from coming back from these runs by itself, which is said; None where it came."""
         try:
             self._hand_over(runs)
         except (KeyboardInterrupt, SystemExit, SweepStopped):
             raise
         except Exception as error:  # each launcher has its own for a process that is gone
             names = ", ".join(run.job.name for run in self._not_ended(runs)) or "none"
-            announce(f"note: a process of the sweep has ended unasked ({type(error).__name__}). Not ended: {names}.")
-            return False
-        return True
+            told = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
+            announce(f"note: a process of the sweep has ended unasked ({told}). Not ended: {names}.")
+            return told
+        return None
 
     def _hand_over(self, runs: Sequence[PlannedRun]) -> None:
         jobs = [[*run.job.overrides, f"hydra.sweep.subdir='{run.job.folder}'"] for run in runs]
