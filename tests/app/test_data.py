@@ -14,20 +14,21 @@ from normlab.core.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model=micro", "trainer.steps=3", "trainer.val_tokens=256", "schedule.warmup_steps=1", "hydra.run.dir=run")
+MIX = (
+    "data=mix", "data.sources.stories.num_train_stories=100", "data.sources.stories.num_valid_stories=10",
+    "+data.sources.own={_target_:normlab.data.text.TextFiles,train:[a.txt],valid:[c.txt]}", "+data.weights.own=2",
+    "tokenizer.vocab_size=300",
+)  # fmt: skip
 
 
 def test_a_mixture_of_stories_and_text_trains(command, text_data, tmp_path: Path) -> None:
-    said = command(
-        "data=mix", "data.sources.stories.num_train_stories=100", "data.sources.stories.num_valid_stories=10",
-        "+data.sources.own={_target_:normlab.data.text.TextFiles,train:[a.txt],valid:[c.txt]}", "+data.weights.own=2",
-        "tokenizer.vocab_size=300", *SMALL,
-    )  # fmt: skip
+    said = command(*MIX, *SMALL)
     assert said.exit_code == 0, said.err
     assert RunFolder(tmp_path / "run").read_summary()["val_entropy"] is None
-    said = command("data=mix", "trainer.sampling=without_replacement", "model=micro")
+    said = command(*MIX, "trainer.sampling=without_replacement", "model=micro")
     assert said.exit_code == 2
     assert "trainer.sampling=with_replacement" in said.err
-    said = command("data=mix", "data.weights.stories=-1", "model=micro")
+    said = command(*MIX, "data.weights.stories=-1", "model=micro")
     assert said.exit_code == 2
     assert "data.weights.stories must be a number at least 0" in said.err
 
@@ -49,15 +50,10 @@ def test_token_files_train_and_evaluate_without_a_tokenizer(command, tmp_path: P
 
 
 def test_a_mixture_that_was_tokenized_is_not_encoded_again(command, text_data) -> None:
-    mix = (
-        "data=mix", "data.sources.stories.num_train_stories=100", "data.sources.stories.num_valid_stories=10",
-        "+data.sources.own={_target_:normlab.data.text.TextFiles,train:[a.txt],valid:[c.txt]}", "+data.weights.own=2",
-        "tokenizer.vocab_size=300",
-    )  # fmt: skip
-    said = command("task=tokenize", *mix)
+    said = command("task=tokenize", *MIX)
     assert said.exit_code == 0, said.err
     assert said.out.count("train: ") == said.out.count("valid: ") == 2
-    said = command(*mix, *SMALL)
+    said = command(*MIX, *SMALL)
     assert said.exit_code == 0, said.err
     assert "Encoding" not in said.err and "Training" not in said.err
 

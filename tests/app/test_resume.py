@@ -29,10 +29,20 @@ def losses(run: RunFolder) -> list[tuple]:
     return [(record["step"], record["train_loss"], record.get("val_loss")) for record in run.read_metrics()]
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what ``stopped`` has made is kept for the tests that follow; not there at first."""
+    return tmp_path_factory.mktemp("stopped") / "kept"
+
+
 @pytest.fixture
-def stopped(command, text_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+def stopped(command, text_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Path) -> RunFolder:
     """A run in outputs/ that SIGTERM stopped after step 5; checkpoints 4 and 5."""
-    stop_after(5, command, monkeypatch, *SMALL, *text_data)
+    if kept.exists():
+        shutil.copytree(kept, tmp_path, symlinks=True, dirs_exist_ok=True)
+    else:
+        stop_after(5, command, monkeypatch, *SMALL, *text_data)
+        shutil.copytree(tmp_path, kept, symlinks=True)
     (run,) = runs(tmp_path)
     return run
 
@@ -51,7 +61,8 @@ def stop_after(step: int, command, monkeypatch: pytest.MonkeyPatch, *arguments: 
 
 def test_the_same_command_line_goes_on_and_in_the_end_does_nothing(text_data, tmp_path: Path) -> None:
     """Two real processes, the first killed; then a third, as when a scheduler starts a job that had ended."""
-    arguments = [sys.executable, str(ENTRY), *SMALL, *text_data, "trainer.steps=400", "trainer.val_every=400", AUTO]
+    long = ("trainer.steps=200", "trainer.val_every=200", "trainer.checkpoint_every=20")
+    arguments = [sys.executable, str(ENTRY), *SMALL, *text_data, *long, AUTO]
     first = subprocess.Popen(arguments, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while first.poll() is None and not list(tmp_path.glob("outputs/*/*/checkpoints/last")):
         time.sleep(0.02)
@@ -66,7 +77,7 @@ def test_the_same_command_line_goes_on_and_in_the_end_does_nothing(text_data, tm
         said.append((again.stdout, again.stderr))
     assert f"resume=auto: going on with {run.path.relative_to(tmp_path)}" in said[0][1]
     assert f"{run.path.relative_to(tmp_path)} has a result" in said[1][1]
-    assert [record["step"] for record in run.read_metrics()] == list(range(1, 401))
+    assert [record["step"] for record in run.read_metrics()] == list(range(1, 201))
     assert runs(tmp_path) == [run]
 
 
