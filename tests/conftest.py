@@ -8,17 +8,21 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: tiny products, maybe on a busy machine
+# Read as torch loads, here and in every process that a test starts: one thread each, for tiny products of which several
+# processes are under way, maybe on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch
 from tests.parts import model_with
 
 from normlab.app.cli import main
 from normlab.model.feed_forward import SwiGLU
 from normlab.model.language_model import LanguageModel
 
-torch.set_num_threads(2)
+settings.register_profile("untimed", deadline=None)  # the processor may be busy with other tests
+settings.load_profile("untimed")
 
 
 @pytest.fixture
