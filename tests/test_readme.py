@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.partition(" # ")[0].strip() for block in BLOCKS for line in block.splitlines()]
 RUNS = [command for command in COMMANDS if command.startswith("python src/run.py")]
-OTHERS = {"uv run python src/run.py", "uv run pytest", "tensorboard --logdir outputs"}
+OTHERS = {"uv run python src/run.py", "uv run pytest -n auto", "tensorboard --logdir outputs"}
 FATAL = ["model/norm=none", "init.scale.factor=1e30", "init.scale.roles=[ffn_down]"]
 SMALL = ["model=micro", "trainer.steps=2", "trainer.val_tokens=256", "data.num_train_stories=200",
          "data.num_valid_stories=20", "tokenizer.vocab_size=300"]  # fmt: skip
@@ -77,24 +77,25 @@ def test_tensorboard_finds_the_runs(command, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def added_norm():
-    """The README's norm, in the places that it names, and gone afterwards."""
+def with_added_norm(tmp_path: Path) -> Path:
+    """A copy of the project with the README's norm in the places that it names."""
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     (option,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    module, yaml = ROOT / "src/normlab/model/half_norm.py", ROOT / "conf/model/norm/half.yaml"
-    assert str(module.relative_to(ROOT)) in README and str(yaml.relative_to(ROOT)) in README
-    try:
-        module.write_text(code)
-        yaml.write_text(option)
-        yield
-    finally:
-        module.unlink()
-        yaml.unlink()
+    project = tmp_path / "project"
+    for folder in ("src", "conf"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for place, text in (("src/normlab/model/half_norm.py", code), ("conf/model/norm/half.yaml", option)):
+        assert place in README
+        (project / place).write_text(text)
+    return project
 
 
-def test_a_norm_is_added_in_one_file_and_one_yaml(added_norm: None, command) -> None:
-    said = command("model/norm=half", "model.norm.eps=1e-6", *SMALL)
-    assert said.exit_code == 0, said.err
-    said = command("model/norm=half", "model.norm.eps=-1", *SMALL)
-    assert said.exit_code == 2
-    assert "model.norm.eps must be a number greater than 0; got -1. Try model.norm.eps=1e-05." in said.err
+def test_a_norm_is_added_in_one_file_and_one_yaml(with_added_norm: Path, tmp_path: Path) -> None:
+    for eps, exit_code, told in (
+        ("1e-6", 0, ""),
+        ("-1", 2, "model.norm.eps must be a number greater than 0; got -1. Try model.norm.eps=1e-05."),
+    ):
+        command = [sys.executable, str(with_added_norm / "src/run.py"), "model/norm=half", f"model.norm.eps={eps}"]
+        said = subprocess.run([*command, *SMALL], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert said.returncode == exit_code, said.stderr
+        assert told in said.stderr
