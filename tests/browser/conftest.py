@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -35,11 +36,6 @@ class Sweep:
         return self.completed + self.dead
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
-    config.addinivalue_line("markers", "browser: opens pages in a real Chromium; skipped where there is none")
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """Debian's Chromium, driven by Playwright."""
@@ -54,14 +50,15 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="session")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """Two norms at two rates, two seeds each; at the larger rate the naive softmax overflows."""
-    home = tmp_path_factory.mktemp("sweep")
-    (home / "a.txt").write_text("The cat sat on the mat. " * 100)
-    (home / "c.txt").write_text("The dog sat on the cat. " * 100)
-    command = [sys.executable, str(RUN), "--multirun", *SMALL, *VARIED, "hydra.sweep.dir=sweep"]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Two norms at two rates, two seeds each; at the larger rate the naive softmax overflows.
+
+    Made once, also where several processes run the tests.
+    """
+    own = tmp_path_factory.getbasetemp()
+    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "browsed"
+    with FileLock(f"{home}.lock"):
+        if not (home / "sweep" / "report" / "index.html").is_file():
+            make_sweep(home)
     names = sorted(path.name for path in (home / "sweep").glob("norm=*"))
     found = Sweep(
         home / "sweep",
@@ -70,3 +67,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     )
     assert (len(found.completed), len(found.dead), len(names)) == (4, 4, 8)
     return found
+
+
+def make_sweep(home: Path) -> None:
+    """Run the sweep in a new folder."""
+    home.mkdir()
+    (home / "a.txt").write_text("The cat sat on the mat. " * 100)
+    (home / "c.txt").write_text("The dog sat on the cat. " * 100)
+    command = [sys.executable, str(RUN), "--multirun", *SMALL, *VARIED, "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
