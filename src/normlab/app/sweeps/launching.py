@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
 from normlab.app.announce import announce
@@ -21,6 +20,8 @@ CRASH = 1
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 60.0
 """How long nobody writes the runs of a launcher that has failed, before they are given to it again."""
+IN_THIS_PROCESS = "BasicLauncher"
+"""By name, for Hydra's search for plugins imports its own once more, as other classes."""
 ENDS_ITS_PROCESSES = ("JoblibLauncher",)
 """Launchers that take all their processes along when they fail; others leave them to themselves."""
 STOPPED = 128
@@ -56,7 +57,7 @@ class JobLauncher:
         Raises SweepStopped where a signal has ended one.
         """
         todo = [run for run in runs if run.folder.result() is None]
-        if isinstance(self.launcher, BasicLauncher):
+        if type(self.launcher).__name__ == IN_THIS_PROCESS:
             for run in todo:
                 self._launch_here(run)
         elif todo:
