@@ -148,12 +148,13 @@ def _die_at_call(function: str, nth: int, moment: str, number: int) -> None:
     def fatal(*arguments: Any, **keywords: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == nth and moment == "before":
+        is_fatal = calls == nth  # more calls may come within this one
+        if is_fatal and moment == "before":
             _send(number)
         result = original(*arguments, **keywords)
-        if calls == nth and moment == "torn":
+        if is_fatal and moment == "torn":
             _tear(_written_file(arguments))
-        if calls == nth and moment != "before":
+        if is_fatal and moment != "before":
             _send(number)
         return result
 
