@@ -14,7 +14,7 @@ MICRO = [
 HEAVY = ["model.width=32", "model.num_layers=2", "model.num_heads=2", "model.context_length=32"]
 SPECIAL = {
     "tokenizer": ["file"],
-    "task": ["evaluate", "generate", "tokenize", "inspect", "autopsy", "report"],  # train nothing: in tests/app
+    "task": ["evaluate", "generate", "tokenize", "inspect", "autopsy", "report", "watch"],  # train nothing
     "data": [
         "from_checkpoint",
         "stories",
@@ -25,7 +25,7 @@ SPECIAL = {
         "url",
     ],  # elsewhere, or need a network
 }
-NEEDS = {("init", "fixup"): ["model/norm=none"]}
+NEEDS = {("init", "fixup"): ["model/norm=none"], ("size", "gpu"): ["trainer.compile=false"]}
 OPTIONS = [
     (group, option)
     for group, options in group_descriptions().items()
