@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.app.killing import Runs
 from tests.app.run_differences import differences
 from tests.app.sweeps.sweeping import LOGGED, SWEEP, runs
 
@@ -15,7 +16,8 @@ def differs(command, tmp_path: Path, swept: str, values: tuple[str, ...], *other
     """In what the last run of a sweep over the values differs from one alone, beside the words that chose it."""
     said = command("--multirun", *LOGGED, *others, f"{swept}={','.join(values)}", SWEEP)
     assert said.exit_code == 0, said.err
-    assert command(*LOGGED, *others, f"{swept}={values[-1]}", "hydra.run.dir=alone").exit_code == 0
+    with Runs() as server:  # a process that has run nothing before
+        assert server.to_the_end(tmp_path, *LOGGED, *others, f"{swept}={values[-1]}", "hydra.run.dir=alone") == 0
     found = differences(runs(tmp_path / "sweep")[-1], RunFolder(tmp_path / "alone"))
     return [line for line in found if ".hydra" not in line]
 
@@ -29,6 +31,7 @@ def test_behind_other_runs(swept: str, values: tuple[str, ...], command, text_da
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiled_behind_another_batch_size(command, text_data, tmp_path: Path) -> None:
     compiled = ("trainer.compile=true", "trainer.steps=3", *text_data)
     assert differs(command, tmp_path, "trainer.batch_size", ("3", "5", "2"), *compiled) == []
