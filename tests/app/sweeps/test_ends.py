@@ -73,7 +73,7 @@ def test_a_run_that_finds_its_input_gone_is_that_of_one_run(
     assert outcomes(tmp_path / "sweep") == ["completed", None, "completed"]
     (why, folder) = table_of_failures(said.out)
     assert why.startswith("  seed=1: ") and "a.txt" in why
-    assert "3 runs: 2 completed, 1 crashed" in said.out
+    assert "3 runs: 2 completed, 1 not ended" in said.out
     assert not (tmp_path / folder.strip()).exists(), "a run that never began leaves no folder"
     assert command(*SEEDS, *text_data).exit_code == 0
     assert outcomes(tmp_path / "sweep") == ["completed"] * 3
