@@ -40,7 +40,8 @@ def sized(command: str) -> list[str]:
         command = command.replace(placeholder, folder)
     arguments = shlex.split(command.replace("range(3)", "0").replace("range(5)", "0"))[2:]
     without_training = (
-        "resume=outputs", "task=generate", "task=evaluate", "task=autopsy", "task=report", "task=watch", "--help", "--cfg",
+        "resume=outputs", "task=generate", "task=evaluate", "task=autopsy", "task=report", "task=watch", "--help",
+        "--cfg",
     )  # fmt: skip
     if any(argument.startswith(without_training) for argument in arguments):
         return arguments

@@ -18,7 +18,7 @@ MICRO = [
     "tokenizer=bytes", "data=text", "data.train=a.txt", "data.valid=c.txt", "logger=none", "hydra.run.dir=run",
 ]  # fmt: skip
 ELSEWHERE = {"model", "attention", "data", "tokenizer", "task", "trainer", "logger", "telemetry", "size", "experiment"}
-"""Groups that choose no part of a model or its training, or many of them at once: in test_options and test_experiments."""
+"""Groups that choose no part of a model or its training, or many at once: in test_options and test_experiments."""
 QK_NORM = "model/norm@model.qk_norm"
 REFUSED = [
     {("model/placement", "deepnorm"), ("model/norm", "none")},
