@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 from hydra import compose
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -12,6 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from normlab.app.overrides import group_options, parse_override
 from normlab.app.unknown_keys import explain
+
+
+def look_also_in(folder: Path) -> None:
+    """Have options found in a folder of the user's own, too, as Hydra does for ``--config-dir``."""
+    loader = GlobalHydra.instance().config_loader()
+    search_path = loader.get_search_path()
+    search_path.prepend("command-line", f"file://{folder.absolute()}", anchor="schema")
+    loader.repository = ConfigRepository(config_search_path=search_path)  # type: ignore[attr-defined]
 
 
 class Composer:

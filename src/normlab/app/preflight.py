@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from normlab.app.announce import announce
 from normlab.app.auto_resume import with_found_run
-from normlab.app.composing import Composer
+from normlab.app.composing import Composer, look_also_in
 from normlab.app.data_checks import check_data
 from normlab.app.folders import claimed_folder, sweep_folder
 from normlab.app.launchers import check_launcher
@@ -40,13 +40,13 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
         return list(arguments)
     texts = [spelled_out(text) for text in flags.overrides]
-    if flags.config_dir is not None:
-        texts.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
     overrides = [parse_override(text) for text in texts]
     folder = CONFIG_FOLDER if flags.config_path is None else Path(flags.config_path).absolute()
     composed = Composer(flags.config_name or "config")
     with initialize_config_dir(str(folder), version_base="1.3", job_name="normlab"):
         check_launcher(overrides)
+        if flags.config_dir is not None:
+            look_also_in(Path(flags.config_dir))
         check_groups(overrides)
         if flags.multirun:
             return _checked_sweep(list(map(spelled_out, arguments)), overrides, composed, flags.cfg is not None)

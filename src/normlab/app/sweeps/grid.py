@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Override
 from normlab.app.overrides import parse_override
 from normlab.app.sweeps.spelled_out import spelled_out
 from normlab.app.sweeps.study import Study
+from normlab.core.errors import ConfigError
 
 
 def jobs_of(typed: Sequence[Override], study: Study) -> list[list[str]]:
@@ -19,6 +20,9 @@ def jobs_of(typed: Sequence[Override], study: Study) -> list[list[str]]:
     typed_keys = {override.get_key_element() for override in typed}
     swept = [override for override in typed if override.is_sweep_override()]
     swept += _grid(study, typed_keys)
+    for override in swept:
+        if not _single_values(override):
+            raise ConfigError(f"A sweep must have at least one value; got {override.input_line}. Type seed=range(3).")
     arms = [tuple(f"{key}={value}" for key, value in arm.items() if key not in typed_keys) for arm in study.arms]
     combinations = list(product(*map(_single_values, swept)))
     return [[*fixed, *arm, *combination] for arm in dict.fromkeys(arms) for combination in combinations]

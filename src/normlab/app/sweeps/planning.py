@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import time
+from typing import get_type_hints
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from normlab.app.announce import announce
 from normlab.app.canonical import fingerprint_of
 from normlab.app.provenance import git_commit, versions
+from normlab.app.schema import unmet_demand
 from normlab.app.sweeps.plan import PlannedJob, SweepPlan
+from normlab.app.sweeps.rates import RateGrid
 from normlab.app.sweeps.reuse import version_of_code, with_results_from_elsewhere
 from normlab.app.sweeps.study import Study, as_typed
 from normlab.core.errors import ConfigError
@@ -29,6 +32,7 @@ def without_searched_rates(study: Study, config: DictConfig, typed: Sequence[Ove
     sweeper = config.hydra.runtime.choices["hydra/sweeper"]
     if sweeper not in SEARCHING_SWEEPERS:
         return study
+    check_rate_grid(config.hydra.sweeper)
     for override in typed:
         if override.get_key_element() == RATE:
             raise ConfigError(
@@ -36,6 +40,15 @@ def without_searched_rates(study: Study, config: DictConfig, typed: Sequence[Ove
                 f"hydra.sweeper.lowest=… hydra.sweeper.highest=… for where to search."
             )
     return replace(study, grid={key: values for key, values in study.grid.items() if key != RATE})
+
+
+def check_rate_grid(sweeper: DictConfig) -> None:
+    """Raise ConfigError where the rates of a searching sweeper make no grid."""
+    for key, annotation in get_type_hints(RateGrid, include_extras=True).items():
+        demand = unmet_demand(sweeper[key], annotation)
+        if demand is not None:
+            raise ConfigError(f"hydra.sweeper.{key} must be {demand}; got {sweeper[key]}. Type hydra.sweeper.{key}=….")
+    RateGrid(**{key: sweeper[key] for key in get_type_hints(RateGrid)})
 
 
 def planned_jobs(jobs: Sequence[Sequence[str]], configs: Sequence[DictConfig], keys: Sequence[str]) -> list[PlannedJob]:

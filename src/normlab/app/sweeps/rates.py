@@ -27,8 +27,8 @@ class RateGrid:
     def __post_init__(self) -> None:
         if self.highest < self.lowest:
             raise ConfigError(
-                f"highest must be at least lowest, {self.lowest:g}; got {self.highest:g}. "
-                f"Type lowest={self.highest:g} highest={self.lowest:g}."
+                f"hydra.sweeper.highest must be at least lowest, {self.lowest:g}; got {self.highest:g}. "
+                f"Type hydra.sweeper.lowest={self.highest:g} hydra.sweeper.highest={self.lowest:g}."
             )
 
     @cached_property

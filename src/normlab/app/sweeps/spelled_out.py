@@ -30,6 +30,7 @@ def spelled_out(override: str) -> str:
 
 
 def _evenly_spaced(first: float, last: float, count: int) -> list[float]:
-    if count < 2 or not (math.isfinite(first) and math.isfinite(last)):
+    are_values = 0 < first < 1 and 0 < last < 1  # 1e-4 typed for -4
+    if count < 2 or are_values or not (math.isfinite(first) and math.isfinite(last)):
         raise ValueError
     return [first + (last - first) * index / (count - 1) for index in range(count)]
