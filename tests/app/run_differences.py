@@ -14,8 +14,8 @@ from tensorboard.plugins.hparams import metadata
 
 from normlab.core.run_folder import RunFolder
 
-WALL_CLOCK = ("seconds", "tokens_per_second", "git_commit")
-"""What may differ in a summary; the checkout may be committed to while a test runs."""
+WALL_CLOCK = ("seconds", "tokens_per_second", "git_commit", "hardware")
+"""What may differ in a summary: the checkout may be committed to while a test runs, another test may set threads."""
 SAME_SUFFIXES = (".png", ".svg", ".txt", ".md")
 SAME_NAMES = ("tokenizer.json", "overrides.yaml", "autopsy.json")
 SECONDS = re.compile(rb'"seconds": [^,}]+')
