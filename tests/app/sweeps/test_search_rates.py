@@ -41,7 +41,7 @@ def test_the_finest_grid_has_no_rate_twice() -> None:
 
 
 def test_the_ends_of_a_grid_in_the_wrong_order_are_told_how_to_type() -> None:
-    with pytest.raises(ConfigError, match=r"got 0\.001\. Type lowest=0\.001 highest=0\.1\."):
+    with pytest.raises(ConfigError, match=r"got 0\.001\. Type hydra\.sweeper\.lowest=0\.001 "):
         RateGrid(lowest=0.1, highest=0.001, per_decade=4)
 
 
