@@ -26,11 +26,12 @@ from normlab.autopsy.early_warning import EarlyWarning
 from normlab.autopsy.limits import limits_of
 from normlab.core.records import StepRecord
 from normlab.telemetry.activations import ActivationProbe
+from normlab.train.backpropagation import Backpropagation, Batch
 from normlab.train.black_box import BlackBox
 from normlab.train.finite import are_finite
-from normlab.train.hardware import autocast, choose_device, compiled
+from normlab.train.hardware import autocast, choose_device
 from normlab.train.state import RunState
-from normlab.train.step import Batch, training_step
+from normlab.train.step import training_step
 from normlab.train.tensors import optimizer_tensors_of, weights_of
 
 NUM_WARMUP_ROUNDS, NUM_ROUNDS = 3, 60
@@ -46,8 +47,8 @@ def main() -> None:
     device = choose_device(config.trainer.device)
     model = build_model(config, VOCAB_SIZE, device)
     optimizer = build_optimizer(config, model)
-    forward = compiled(model, config.trainer.compile)
-    loss, precision = instantiate(config.loss), autocast(device, config.trainer.precision)
+    precision = autocast(device, config.trainer.precision)
+    passes = Backpropagation(model, instantiate(config.loss), precision=precision, compile=config.trainer.compile)
     shape = (config.trainer.batch_size, config.model.context_length + 1)
     tokens_BT = torch.randint(VOCAB_SIZE, shape, generator=torch.Generator().manual_seed(0)).to(device)
     batch = Batch(tokens_BT[:, :-1], tokens_BT[:, 1:])
@@ -55,10 +56,7 @@ def main() -> None:
     warning, record, steps = EarlyWarning(limits_of(model)), _record(model, batch), count(1)
 
     parts: dict[str, tuple[Callable[[], object], int]] = {
-        "step": (
-            lambda: training_step(forward, optimizer, loss, batch, lr=1e-3, grad_clip=1.0, precision=precision),
-            1,
-        ),
+        "step": (lambda: training_step(model, optimizer, passes, batch, lr=1e-3, grad_clip=1.0), 1),
         "check of the update": (lambda: are_finite(model.parameters()), 1),
         "copy": (box._keep, config.autopsy.copy_every),
         "early warning": (lambda: warning.observe(replace(record, step=next(steps))), config.telemetry.every),

@@ -25,8 +25,9 @@ from normlab.app.options import CONFIG_FOLDER
 from normlab.app.resolvers import register_resolvers
 from normlab.core.records import StepRecord
 from normlab.telemetry.instruments import Instruments, TelemetrySettings
-from normlab.train.hardware import autocast, choose_device, compiled
-from normlab.train.step import Batch, training_step
+from normlab.train.backpropagation import Backpropagation, Batch
+from normlab.train.hardware import autocast, choose_device
+from normlab.train.step import training_step
 
 NUM_WARMUP_ROUNDS, NUM_ROUNDS = 3, 40
 VOCAB_SIZE = 1024
@@ -67,20 +68,32 @@ def steps_of(config: DictConfig) -> Iterator[StepRecord]:
     optimizer: optim.Optimizer = instantiate(config.optimizer)(model)
     asked: TelemetrySettings = instantiate(config.telemetry)
     settings = replace(asked, every=min(1, asked.every))
-    forward = compiled(model, config.trainer.compile)
-    loss, precision = instantiate(config.loss), autocast(device, config.trainer.precision)
+    precision = autocast(device, config.trainer.precision)
+    passes = Backpropagation(model, instantiate(config.loss), precision=precision, compile=config.trainer.compile)
     shape = (config.trainer.batch_size, config.model.context_length + 1)
     tokens = torch.randint(VOCAB_SIZE, shape, generator=torch.Generator().manual_seed(0)).to(device)
     batch = Batch(tokens[:, :-1], tokens[:, 1:])
 
     def records() -> Iterator[StepRecord]:
         for step in count(1):
-            result = training_step(forward, optimizer, loss, batch, lr=1e-3, grad_clip=1.0, precision=precision)
+            result = training_step(model, optimizer, passes, batch, lr=1e-3, grad_clip=1.0)
             yield StepRecord(
                 step=step, tokens=0, seconds=0.0, lr=1e-3, train_loss=result.loss, grad_norm=result.grad_norm
             )
 
-    instruments = Instruments(settings, model, forward, optimizer, measure_sharpness=dict, run_again=lambda step: None)
+    def run_model(step: int) -> None:
+        with torch.no_grad(), precision:
+            model(batch.inputs_BT)
+
+    instruments = Instruments(
+        settings,
+        model,
+        optimizer,
+        is_apart=passes.hides_model,
+        run_model=run_model,
+        weights_are_gone=lambda: False,
+        measure_sharpness=dict,
+    )
     return instruments.observed(records(), 1)
 
 

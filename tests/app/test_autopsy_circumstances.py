@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.app.planted import AGAIN, QUIET, RUN, SMALL, autopsy_of, planted
 from tests.app.planting import planted_error
-from torch import Tensor, nn
+from torch import nn
 
 from normlab.app.build import build_model
 from normlab.core.run_folder import RunFolder
+from normlab.model.loss import Loss, Objective
+from normlab.train.backpropagation import Batch
 from normlab.train.loop import training_records
 
 DYING = (*planted("large_logits"), RUN)
@@ -192,17 +195,13 @@ def test_a_death_that_only_compiled_code_dies_is_told_as_such(
 ) -> None:
     """Its code gives NaN in step 3, the same operations one by one do not."""
 
-    def miscompiled(model: nn.Module, wanted: bool) -> nn.Module:
-        calls = []
+    calls = count(1)
 
-        def spoil(module: nn.Module, args: Any, logits_BTV: Tensor) -> Tensor:
-            calls.append(None)
-            return logits_BTV * math.nan if len(calls) == 3 else logits_BTV
+    def miscompiled(model: nn.Module, loss: Loss, batch: Batch) -> Objective:
+        logits_BTV = model(batch.inputs_BT)
+        return loss(logits_BTV * math.nan if next(calls) == 3 else logits_BTV, batch.targets_BT)
 
-        model.register_forward_hook(spoil)
-        return model
-
-    monkeypatch.setattr("normlab.app.training.compiled", miscompiled)
+    monkeypatch.setattr("normlab.train.backpropagation.compiled_objective", lambda: miscompiled)
     harmless = (*planted("zero_row", after_step=99), "trainer.compile=true")
     said = command(*harmless, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err

@@ -15,7 +15,8 @@ from normlab.model.loss import plain_loss
 from normlab.model.softmax import NaiveSoftmax
 from normlab.optim.adamw import adamw
 from normlab.telemetry.activations import ActivationProbe
-from normlab.train.step import Batch, training_step
+from normlab.train.backpropagation import Backpropagation, Batch
+from normlab.train.step import training_step
 
 WARMUP_STEPS = 50
 
@@ -47,6 +48,7 @@ def run_of(model: LanguageModel, lr: float, steps: int) -> list[StepRecord]:
     The rate rises for ``WARMUP_STEPS``.
     """
     optimizer = adamw(model, lr=lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    passes = Backpropagation(model, plain_loss, precision=nullcontext(), compile=False)
     probe = ActivationProbe(model, per_head=True, has_gradients=False)
     records: list[StepRecord] = []
     for step in range(1, steps + 1):
@@ -54,7 +56,7 @@ def run_of(model: LanguageModel, lr: float, steps: int) -> list[StepRecord]:
         probe.watch_next_pass()
         batch = Batch(tokens[:, :-1], tokens[:, 1:])
         rate = lr * min(1.0, step / WARMUP_STEPS)
-        result = training_step(model, optimizer, plain_loss, batch, lr=rate, grad_clip=1.0, precision=nullcontext())
+        result = training_step(model, optimizer, passes, batch, lr=rate, grad_clip=1.0)
         readings = {tag: value.item() for tag, value in probe.readings.items()}
         records.append(
             StepRecord(

@@ -1,7 +1,7 @@
 """Instruments read the right numbers and leave no trace."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,8 @@ from normlab.model.language_model import LanguageModel
 from normlab.model.loss import cross_entropy, plain_loss
 from normlab.optim.adamw import adamw
 from normlab.telemetry.instruments import Instruments, TelemetrySettings
-from normlab.train.step import Batch, training_step
+from normlab.train.backpropagation import Backpropagation, Batch
+from normlab.train.step import training_step
 
 BASIC = TelemetrySettings(every=2, has_detail=False, sharpness_every=0, sharpness_iterations=5, sharpness_tolerance=0.1)
 NONE = replace(BASIC, every=0)
@@ -40,32 +41,38 @@ def adamw_for(model: nn.Module) -> torch.optim.AdamW:
     return adamw(model, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
 
 
-def records_of(forward: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int) -> Iterator[StepRecord]:
+def records_of(model: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int) -> Iterator[StepRecord]:
+    passes = Backpropagation(model, plain_loss, precision=nullcontext(), compile=False)
     for step in range(1, num_steps + 1):
-        result = training_step(
-            forward, optimizer, plain_loss, batch_of(step), lr=1e-2, grad_clip=0.1, precision=nullcontext()
-        )
-        with torch.no_grad():  # a validation, which nobody watches
-            forward(batch_of(0).inputs_BT)
+        result = training_step(model, optimizer, passes, batch_of(step), lr=1e-2, grad_clip=0.1)
+        passes.cross_entropy(batch_of(0))  # a validation, which nobody watches
         yield StepRecord(step=step, tokens=0, seconds=0, lr=1e-2, train_loss=result.loss, grad_norm=result.grad_norm)
 
 
-@torch.no_grad()
-def run_again(model: LanguageModel, step: int) -> None:
-    model(batch_of(step).inputs_BT)
+def instruments_on(
+    settings: TelemetrySettings, model: LanguageModel, optimizer: torch.optim.Optimizer, is_apart: bool = False
+) -> Instruments:
+    @torch.no_grad()
+    def run_model(step: int) -> None:
+        model(batch_of(step).inputs_BT)
+
+    return Instruments(
+        settings,
+        model,
+        optimizer,
+        is_apart=is_apart,
+        run_model=run_model,
+        weights_are_gone=lambda: False,
+        measure_sharpness=dict,
+    )
 
 
 def observed(
-    settings: TelemetrySettings,
-    model: LanguageModel,
-    num_steps: int = 4,
-    compiled: Callable[[nn.Module], Any] = lambda model: model,
+    settings: TelemetrySettings, model: LanguageModel, num_steps: int = 4, is_apart: bool = False
 ) -> list[StepRecord]:
-    forward, optimizer = compiled(model), adamw_for(model)
-    instruments = Instruments(
-        settings, model, forward, optimizer, measure_sharpness=dict, run_again=lambda step: run_again(model, step)
-    )
-    return list(instruments.observed(records_of(forward, optimizer, num_steps), 1))
+    optimizer = adamw_for(model)
+    instruments = instruments_on(settings, model, optimizer, is_apart)
+    return list(instruments.observed(records_of(model, optimizer, num_steps), 1))
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -83,9 +90,7 @@ def test_gradients_are_the_same_bits_while_a_pass_is_watched() -> None:
     gradients = []
     for settings in (NONE, FULL):
         model = model_with()
-        instruments = Instruments(
-            settings, model, model, adamw_for(model), measure_sharpness=dict, run_again=lambda step: None
-        )
+        instruments = instruments_on(settings, model, adamw_for(model))
         instruments._arm(1)
         cross_entropy(model(batch_of(1).inputs_BT), batch_of(1).targets_BT).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -203,11 +208,11 @@ def test_updates_are_told_by_role_and_layer() -> None:
     assert math.hypot(*roles) == pytest.approx(record.grad_norm, rel=1e-5)
 
 
-def test_a_compiled_model_is_watched_in_a_pass_of_its_own() -> None:
+def test_a_model_is_watched_in_a_pass_of_its_own_where_hooks_would_not_be_seen() -> None:
     plain = observed(BASIC, model_with())
-    compiled = observed(BASIC, model_with(), compiled=lambda model: torch.compile(model, backend="eager"))
-    assert [record.train_loss for record in compiled] == [record.train_loss for record in plain]
-    for one, other in zip(plain, compiled, strict=True):
+    apart = observed(BASIC, model_with(), is_apart=True)
+    assert [record.train_loss for record in apart] == [record.train_loss for record in plain]
+    for one, other in zip(plain, apart, strict=True):
         assert dict(other.telemetry) == pytest.approx(dict(one.telemetry), rel=1e-5)
 
 
@@ -222,9 +227,7 @@ def test_a_step_that_is_not_finite_is_read_though_it_was_not_due() -> None:
                     model.get_parameter("layers.1.ffn.down.weight")[0, 0] = math.inf
             yield record
 
-    instruments = Instruments(
-        replace(BASIC, every=10), model, model, optimizer, dict, lambda step: run_again(model, step)
-    )
+    instruments = instruments_on(replace(BASIC, every=10), model, optimizer)
     first, second, fatal = instruments.observed(records(), 1)
     assert first.telemetry
     assert not second.telemetry

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.core.errors import ConfigError
-from normlab.train.hardware import autocast, choose_device, compiled, describe
+from normlab.train.hardware import autocast, choose_device, describe
 
 
 def test_the_cpu_is_there_and_auto_finds_a_device_that_works() -> None:
@@ -50,15 +50,6 @@ def test_products_are_in_the_precision_and_weights_and_gradients_in_float32(prec
     assert linear.weight.dtype == torch.float32
     assert linear.weight.grad is not None
     assert linear.weight.grad.dtype == torch.float32
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # torch's own, on import
-def test_a_model_is_compiled_only_where_that_is_wanted() -> None:
-    model = nn.Linear(2, 2)
-    assert compiled(model, False) is model
-    wrapped = compiled(model, True)
-    assert wrapped is not model
-    assert {id(parameter) for parameter in wrapped.parameters()} == {id(parameter) for parameter in model.parameters()}
 
 
 def test_the_hardware_is_described_for_the_summary() -> None:

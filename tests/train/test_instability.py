@@ -14,10 +14,11 @@ from tests.train.test_loop import adamw_for, batch, records_of, schedule, settin
 from normlab.core.records import Outcome, StepRecord, encode_json
 from normlab.model.language_model import LanguageModel
 from normlab.model.loss import plain_loss
+from normlab.train.backpropagation import Backpropagation, Batch
 from normlab.train.instability import Action, Continue, Instability, OnInstability, Rollback, Stop, Trouble
 from normlab.train.stability import GoBack, Stability
 from normlab.train.state import LossHistory, RunState
-from normlab.train.step import Batch, StepResult, training_step
+from normlab.train.step import StepResult, training_step
 
 NONFINITE, DIVERGED = Outcome.NONFINITE, Outcome.DIVERGED
 EXACT = nullcontext()
@@ -115,8 +116,9 @@ class Rehearsal:
 def weights_after(model: LanguageModel, batches: Iterable[tuple[int, int]]) -> list[torch.Tensor]:
     """The weights after plain steps on the batches, each with the learning rate of its step."""
     optimizer = adamw_for(model)
+    passes = Backpropagation(model, plain_loss, precision=nullcontext(), compile=False)
     for step, number in batches:
-        training_step(model, optimizer, plain_loss, batch(number), lr=schedule(step), grad_clip=1.0, precision=EXACT)
+        training_step(model, optimizer, passes, batch(number), lr=schedule(step), grad_clip=1.0)
     return list(model.parameters())
 
 

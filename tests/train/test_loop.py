@@ -16,6 +16,7 @@ from normlab.core.records import Outcome, StepRecord, encode_json
 from normlab.model.language_model import LanguageModel
 from normlab.model.loss import plain_loss
 from normlab.optim.adamw import adamw
+from normlab.train.backpropagation import Backpropagation, Batch
 from normlab.train.checkpoint import load_checkpoint, save_checkpoint
 from normlab.train.evaluate import validation_loss
 from normlab.train.instability import OnInstability, Stop
@@ -24,7 +25,6 @@ from normlab.train.settings import DivergenceCriterion, TrainerSettings
 from normlab.train.spikes import SpikeCriterion
 from normlab.train.stability import GoBack, Stability
 from normlab.train.state import RunState
-from normlab.train.step import Batch
 
 BATCH_SIZE, CONTEXT, VOCAB = 4, 16, 64
 STOP = Stop()
@@ -49,6 +49,10 @@ def schedule(step: int) -> float:
 
 def adamw_for(model: LanguageModel) -> optim.AdamW:
     return adamw(model, lr=0.01, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+
+
+def passes_of(model: LanguageModel) -> Backpropagation:
+    return Backpropagation(model, plain_loss, precision=nullcontext(), compile=False)
 
 
 def settings_of(steps: int, val_every: int = 4, patience_steps: int = 100) -> TrainerSettings:
@@ -81,12 +85,11 @@ def records_of(
     return training_records(
         model,
         optimizer,
-        plain_loss,
+        passes_of(model),
         schedule,
         training_batch,
         validation_batches,
         settings=settings,
-        precision=nullcontext(),
         stability=Stability(settings, 0, policy, go_back, state),
         state=state,
     )
@@ -133,7 +136,7 @@ def test_model_optimizer_and_state_stand_after_the_record_at_every_yield(micro: 
         assert (state.outcome is None) == (record.step < 5)
         assert optimizer.state[micro.head.weight]["step"].item() == record.step
         # The validation loss is that of the weights after the step, which are the model's now.
-        assert validation_loss(micro, validation_batches(), nullcontext()) == record.val_loss
+        assert validation_loss(passes_of(micro).cross_entropy, validation_batches()) == record.val_loss
         assert state.history.initial_loss is not None
 
 

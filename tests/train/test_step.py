@@ -12,7 +12,8 @@ from torch.nn import functional
 from normlab.model.language_model import LanguageModel
 from normlab.model.loss import plain_loss
 from normlab.optim.adamw import adamw
-from normlab.train.step import Batch, StepResult, training_step
+from normlab.train.backpropagation import Backpropagation, Batch
+from normlab.train.step import StepResult, training_step
 
 
 def some_batch(model: LanguageModel, seed: int = 0) -> Batch:
@@ -25,7 +26,8 @@ def adamw_for(model: nn.Module) -> torch.optim.AdamW:
 
 
 def take(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, grad_clip: float | None = None, lr=1e-2):
-    return training_step(model, optimizer, plain_loss, batch, lr=lr, grad_clip=grad_clip, precision=nullcontext())
+    passes = Backpropagation(model, plain_loss, precision=nullcontext(), compile=False)
+    return training_step(model, optimizer, passes, batch, lr=lr, grad_clip=grad_clip)
 
 
 def bits(tensors) -> list[bytes]:

@@ -31,9 +31,9 @@ from normlab.model.init import Initialiser
 from normlab.model.language_model import LanguageModel
 from normlab.model.loss import Loss
 from normlab.optim.schedules import Schedule
+from normlab.train.backpropagation import Batch
 from normlab.train.hardware import choose_device
 from normlab.train.settings import TrainerSettings
-from normlab.train.step import Batch
 
 OffsetSampler = Callable[..., Tokens]
 

@@ -16,11 +16,11 @@ from normlab.core.errors import CheckpointError
 from normlab.core.files import write_whole
 from normlab.core.run_folder import RunFolder
 from normlab.model.language_model import LanguageModel
+from normlab.train.backpropagation import Batch
 from normlab.train.checkpoint import load_checkpoint, save_checkpoint
 from normlab.train.hardware import autocast
 from normlab.train.saved_state import run_state_from
 from normlab.train.state import RunState
-from normlab.train.step import Batch
 
 BATCH = "batch.safetensors"
 INPUTS, TARGETS = "inputs", "targets"

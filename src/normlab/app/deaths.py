@@ -20,6 +20,7 @@ from normlab.core.files import write_whole
 from normlab.core.records import Outcome, StepRecord, encode_json
 from normlab.core.run_folder import RunFolder
 from normlab.telemetry.sinks import Sink
+from normlab.train.backpropagation import Backpropagation, Batch
 from normlab.train.black_box import BlackBox, copy_run
 from normlab.train.checkpoint import load_checkpoint
 from normlab.train.evaluate import validation_loss
@@ -31,7 +32,6 @@ from normlab.train.loop import training_records
 from normlab.train.saved_state import run_state_from
 from normlab.train.stability import Stability
 from normlab.train.state import RunState
-from normlab.train.step import Batch
 
 
 def examine_death(
@@ -84,8 +84,7 @@ def _bad_validation_batch(experiment: Experiment) -> Batch:
     """The first batch of a validation whose loss is not finite; a last one, where none is any more."""
     batch = None
     for batch in experiment.batches.validation():
-        precision = autocast(experiment.device, experiment.settings.precision)
-        if not math.isfinite(validation_loss(experiment.model, [batch], precision)):
+        if not math.isfinite(validation_loss(_plain_passes(experiment).cross_entropy, [batch])):
             break
     assert batch is not None  # a validation has at least one window
     return batch
@@ -141,6 +140,12 @@ def _start(
     return black_box.restore(model, optimizer)
 
 
+def _plain_passes(experiment: Experiment) -> Backpropagation:
+    """In the run's precision, but never compiled: every part is seen."""
+    precision = autocast(experiment.device, experiment.settings.precision)
+    return Backpropagation(experiment.model, experiment.loss, precision=precision, compile=False)
+
+
 def _steps_again(again: Experiment, config: DictConfig, state: RunState, last_step: int) -> Iterator[StepRecord]:
     """The records of the steps up to the last, every statistic read, nothing validated, nothing stopped for."""
     settings = replace(again.settings, steps=last_step)
@@ -148,16 +153,15 @@ def _steps_again(again: Experiment, config: DictConfig, state: RunState, last_st
     records = training_records(
         again.model,
         again.optimizer,
-        again.loss,
+        _plain_passes(again),
         again.schedule,
         again.batches.training,
         None,
         settings=settings,
-        precision=autocast(again.device, settings.precision),
         stability=Stability(
             settings, config.schedule.warmup_steps, Continue(max_in_a_row=last_step), lambda step: None, state
         ),
         state=state,
     )
     all_of_it = replace(instantiate(config.telemetry), every=1, has_detail=True, sharpness_every=0)
-    return attach_instruments(all_of_it, again, again.model, state, config.seed).observed(records, state.step + 1)
+    return attach_instruments(all_of_it, again, state, config.seed, is_apart=False).observed(records, state.step + 1)

@@ -13,9 +13,9 @@ from normlab.train.state import RunState
 
 
 def attach_instruments(
-    settings: TelemetrySettings, experiment: Experiment, forward: nn.Module, state: RunState, seed: int
+    settings: TelemetrySettings, experiment: Experiment, state: RunState, seed: int, *, is_apart: bool
 ) -> Instruments:
-    """Instruments on the model and optimizer; ``forward`` is the model as the training step calls it."""
+    """Instruments on the model and optimizer; ``is_apart``: in passes of their own."""
     model, optimizer = experiment.model, experiment.optimizer
 
     def measure_sharpness() -> dict[str, float]:
@@ -31,13 +31,19 @@ def attach_instruments(
             generator=torch.Generator().manual_seed(derive_seed(seed, "sharpness")),
         )
 
-    def run_again(step: int) -> None:
-        if state.has_just_gone_back:
-            return  # the weights are no longer those of the step
+    def run_model(step: int) -> None:
         with torch.no_grad(), autocast(experiment.device, experiment.settings.precision):
             model(experiment.batches.training(step).inputs_BT)
 
-    return Instruments(settings, model, forward, optimizer, measure_sharpness, run_again)
+    return Instruments(
+        settings,
+        model,
+        optimizer,
+        is_apart=is_apart,
+        run_model=run_model,
+        weights_are_gone=lambda: state.has_just_gone_back,
+        measure_sharpness=measure_sharpness,
+    )
 
 
 def _preconditioners(model: nn.Module, optimizer: optim.Optimizer) -> list[Tensor] | None:

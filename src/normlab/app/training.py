@@ -23,8 +23,9 @@ from normlab.core.seeding import derive_seed
 from normlab.data.prefetch import Prefetcher
 from normlab.model.sampling import Sampler, sample_text
 from normlab.telemetry.sinks import fenced
+from normlab.train.backpropagation import Backpropagation
 from normlab.train.black_box import BlackBox
-from normlab.train.hardware import autocast, compiled
+from normlab.train.hardware import autocast
 from normlab.train.instability import OnInstability
 from normlab.train.keeper import CheckpointKeeper
 from normlab.train.loop import training_records
@@ -106,20 +107,22 @@ def _observed_records(
 ) -> Iterator[StepRecord]:
     """One record a step, with what the instruments read."""
     settings = experiment.settings
-    forward = compiled(experiment.model, settings.compile)
+    precision = autocast(experiment.device, settings.precision)
+    passes = Backpropagation(experiment.model, experiment.loss, precision=precision, compile=settings.compile)
     records = training_records(
-        forward,
+        experiment.model,
         experiment.optimizer,
-        experiment.loss,
+        passes,
         experiment.schedule,
         batches,
         experiment.batches.validation,
         settings=settings,
-        precision=autocast(experiment.device, settings.precision),
         stability=Stability(settings, config.schedule.warmup_steps, policy, partial(_go_back, keeper), state),
         state=state,
     )
-    instruments = attach_instruments(instantiate(config.telemetry), experiment, forward, state, config.seed)
+    instruments = attach_instruments(
+        instantiate(config.telemetry), experiment, state, config.seed, is_apart=passes.hides_model
+    )
     return instruments.observed(records, state.step + 1)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn, optim
+from torch import optim
 
 from normlab.core.records import StepRecord
 from normlab.core.types import Count, CountOrZero, Positive
@@ -16,8 +16,8 @@ from normlab.telemetry.updates import UpdateProbe
 Measure = Callable[[], dict[str, float]]
 """Something that is measured between steps."""
 
-RunAgain = Callable[[int], None]
-"""Runs the model once more on what a step saw, without gradients; does nothing where its weights are gone."""
+RunModel = Callable[[int], None]
+"""Runs the model, without gradients, on what a step sees, with the weights as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +39,31 @@ class TelemetrySettings:
 class Instruments:
     """Probes on a model and its optimizer.
 
-    ``forward`` is what the training step calls: the model itself, whose own pass is then watched, or a compiled form
-    of it, in which hooks would not be seen; then the model is run once more, without gradients, on the same tokens.
-    A step that met a NaN or an infinity is looked at though it was not due: it has left the weights as they were, so
-    that ``run_again`` shows what it saw.
+    The training step's own pass through the model is watched, or with ``is_apart``, where hooks would not be seen in
+    it (it is compiled, say), one before it, on the same tokens. A step that met a NaN or an infinity is looked at
+    though it was not due: it has left the weights as they were, so that the model shows once more what it saw, unless
+    ``weights_are_gone``.
     """
 
     def __init__(
         self,
         settings: TelemetrySettings,
         model: LanguageModel,
-        forward: nn.Module,
         optimizer: optim.Optimizer,
+        *,
+        is_apart: bool,
+        run_model: RunModel,
+        weights_are_gone: Callable[[], bool],
         measure_sharpness: Measure,
-        run_again: RunAgain,
     ):
         self._settings = settings
         detail = settings.has_detail
         self._activations = ActivationProbe(model, per_head=detail, has_gradients=detail)
         self._updates = UpdateProbe(model, optimizer, per_layer=detail)
+        self._is_apart = is_apart
+        self._run_model = run_model
+        self._weights_are_gone = weights_are_gone
         self._measure_sharpness = measure_sharpness
-        self._run_again = run_again
-        self._is_separate = forward is not model
-        if self._is_separate:
-            forward.register_forward_pre_hook(self._watch_a_second_pass)
-        self._model = model
         self._is_due = False
 
     def observed(self, records: Iterator[StepRecord], first_step: int) -> Iterator[StepRecord]:
@@ -79,14 +79,9 @@ class Instruments:
         self._is_due = is_due(step, self._settings.every)
         if self._is_due:
             self._updates.watch_next_step()
-            if not self._is_separate:
-                self._activations.watch_next_pass()
-
-    def _watch_a_second_pass(self, forward: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if self._is_due and torch.is_grad_enabled():
             self._activations.watch_next_pass()
-            with torch.no_grad():
-                self._model(*args)
+            if self._is_apart:
+                self._run_model(step)
 
     def _taken(self, record: StepRecord) -> dict[str, float]:
         """What was read in the step, in one transfer from the device."""
@@ -96,9 +91,9 @@ class Instruments:
             self._updates.forget()
             found = _on_host({**self._activations.readings, **self._updates.readings})
             _undo_clipping(found, record.grad_norm)
-        elif self._settings.every > 0 and not (math.isfinite(record.train_loss) and math.isfinite(record.grad_norm)):
+        elif self._settings.every > 0 and not _is_finite(record) and not self._weights_are_gone():
             self._activations.watch_next_pass()
-            self._run_again(record.step)
+            self._run_model(record.step)
             self._activations.detach()
             found = _on_host(self._activations.readings)
         if is_due(record.step, self._settings.sharpness_every):
@@ -109,6 +104,10 @@ class Instruments:
 def is_due(step: int, every: int) -> bool:
     """True at the first step and at every multiple of ``every``; never for 0."""
     return every > 0 and (step == 1 or step % every == 0)
+
+
+def _is_finite(record: StepRecord) -> bool:
+    return math.isfinite(record.train_loss) and math.isfinite(record.grad_norm)
 
 
 def _on_host(readings: Readings) -> dict[str, float]:

@@ -1,9 +1,8 @@
-"""Device, precision and compilation, chosen once before the first step."""
+"""Device and precision, chosen once before the first step."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
 
 from normlab.core.errors import ConfigError
 
@@ -27,11 +26,6 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def compiled(model: nn.Module, wanted: bool) -> nn.Module:
-    """The model through ``torch.compile`` where wanted; the parameters stay the model's own."""
-    return torch.compile(model, dynamic=False) if wanted else model  # type: ignore[return-value]
 
 
 def describe(device: torch.device) -> dict[str, object]:

@@ -2,30 +2,28 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 
 from torch import nn, optim
 
 from normlab.core.records import StepRecord
-from normlab.model.loss import Loss
 from normlab.optim.schedules import Schedule
+from normlab.train.backpropagation import Backpropagation, Batch
 from normlab.train.evaluate import validation_loss
 from normlab.train.settings import TrainerSettings
 from normlab.train.stability import Stability
 from normlab.train.state import RunState
-from normlab.train.step import Batch, training_step
+from normlab.train.step import training_step
 
 
 def training_records(
     model: nn.Module,
     optimizer: optim.Optimizer,
-    loss: Loss,
+    passes: Backpropagation,
     schedule: Schedule,
     training_batch: Callable[[int], Batch],
     validation_batches: Callable[[], Iterable[Batch]] | None,
     *,
     settings: TrainerSettings,
-    precision: AbstractContextManager[object],
     stability: Stability,
     state: RunState,
 ) -> Iterator[StepRecord]:
@@ -40,13 +38,13 @@ def training_records(
         step = state.step + 1
         lr = schedule(step)
         batch = training_batch(step)
-        result = training_step(model, optimizer, loss, batch, lr=lr, grad_clip=settings.grad_clip, precision=precision)
+        result = training_step(model, optimizer, passes, batch, lr=lr, grad_clip=settings.grad_clip)
         outcome, notes = stability.after(step, result)
 
         val_loss = None
         is_due = step % settings.val_every == 0 or outcome is not None
         if validation_batches is not None and result.is_finite and is_due:
-            val_loss = validation_loss(model, validation_batches(), precision)
+            val_loss = validation_loss(passes.cross_entropy, validation_batches())
             outcome, said = stability.after_validation(step, val_loss, outcome)
             notes += said
         record = StepRecord(

@@ -1,24 +1,17 @@
-"""One optimizer step.
-
-Shapes: ``B`` batch, ``T`` time.
-"""
+"""One optimizer step."""
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn, optim
 
-from normlab.model.loss import Loss
 from normlab.optim.clipping import clip_gradients
+from normlab.train.backpropagation import Batch
 from normlab.train.finite import are_finite
 
-
-class Batch(NamedTuple):
-    """Tokens, and for each the token that follows it."""
-
-    inputs_BT: Tensor
-    targets_BT: Tensor
+Backpropagate = Callable[[Batch], Tensor]
+"""Returns the cross-entropy of a batch in nats per token, and leaves the gradients in the parameters."""
 
 
 class StepResult(NamedTuple):
@@ -40,22 +33,19 @@ class StepResult(NamedTuple):
 def training_step(
     model: nn.Module,
     optimizer: optim.Optimizer,
-    loss: Loss,
+    backpropagate: Backpropagate,
     batch: Batch,
     *,
     lr: float,
     grad_clip: float | None,
-    precision: AbstractContextManager[object],
 ) -> StepResult:
     """Forward, backward, clip, update. A non-finite loss or gradient never reaches the weights.
 
     An update can only be made in place; whether it was finite is told by the weights right after it.
     """
-    with precision:
-        objective = loss(model(batch.inputs_BT), batch.targets_BT)
-    objective.value.backward()
+    cross_entropy = backpropagate(batch)
     grad_norm = clip_gradients(model.parameters(), grad_clip)
-    result = StepResult(objective.cross_entropy.item(), grad_norm.item(), has_damaged_weights=False)
+    result = StepResult(cross_entropy.item(), grad_norm.item(), has_damaged_weights=False)
     if result.is_finite:
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -17,6 +17,8 @@ from normlab.core.run_folder import RunFolder
 from normlab.data.foreign_tokens import TokenFiles
 from normlab.data.prepare import encode_split
 from normlab.data.source import Source
+from normlab.model.loss import plain_loss
+from normlab.train.backpropagation import Backpropagation
 from normlab.train.evaluate import validation_loss
 from normlab.train.hardware import autocast, choose_device
 
@@ -43,7 +45,9 @@ def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
     batches = validation_batches(
         tokens, len(tokens), context_length, batch_size=config.trainer.batch_size, device=device
     )
-    loss = validation_loss(trained.model, batches, autocast(device, config.trainer.precision))
+    precision = autocast(device, config.trainer.precision)
+    passes = Backpropagation(trained.model, plain_loss, precision=precision, compile=False)
+    loss = validation_loss(passes.cross_entropy, batches)
 
     name = "its own data" if uses_own_data else f"data={HydraConfig.get().runtime.choices['data']}"
     data = plain(trained.config.data if uses_own_data else config.data)

@@ -1,0 +1,65 @@
+"""The passes through a model that training and validation take, plain or compiled.
+
+Shapes: ``B`` batch, ``T`` time.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from normlab.model.loss import Loss, Objective
+
+
+class Batch(NamedTuple):
+    """Tokens, and for each the token that follows it."""
+
+    inputs_BT: Tensor
+    targets_BT: Tensor
+
+
+MOST_GRAPHS = 64
+"""How many models of different structure a process compiles before it runs others uncompiled."""
+
+
+class Backpropagation:
+    """Forward and backward passes of a model, whose loss and ``precision`` are given.
+
+    With ``compile``, forward pass and loss are one graph of torch.compile; runs of one process whose models have the
+    same structure share it, whatever their weights. ``hides_model``: hooks on the model's parts see nothing of it.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, *, precision: AbstractContextManager[object], compile: bool):
+        self.model = model
+        self.loss = loss
+        self.precision = precision
+        self.hides_model = compile
+        self._objective_of = compiled_objective() if compile else objective_of
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The cross-entropy in nats per token; the gradients of the objective are left in the parameters."""
+        with self.precision:
+            objective = self._objective_of(self.model, self.loss, batch)
+        objective.value.backward()
+        return objective.cross_entropy.detach()
+
+    @torch.no_grad()
+    def cross_entropy(self, batch: Batch) -> Tensor:
+        """The same without the gradients."""
+        with self.precision:
+            return self._objective_of(self.model, self.loss, batch).cross_entropy
+
+
+def objective_of(model: nn.Module, loss: Loss, batch: Batch) -> Objective:
+    """What is minimised on a batch: the plain form, and the one that is compiled."""
+    return loss(model(batch.inputs_BT), batch.targets_BT)
+
+
+@cache
+def compiled_objective() -> Callable[[nn.Module, Loss, Batch], Objective]:
+    """``objective_of`` through torch.compile, one for all runs of the process: it compiles once for each structure."""
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return torch.compile(objective_of, dynamic=False)
