@@ -4,12 +4,11 @@ Shapes: ``B`` batch, ``T`` time.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
 
 from normlab.autopsy.axes import Sizes
 from normlab.autopsy.finding import FirstNonfinite
@@ -18,10 +17,9 @@ from normlab.autopsy.preconditions import bad_tokens, bad_weight
 from normlab.autopsy.untouched import untouched
 from normlab.autopsy.update import overflow_in_update
 from normlab.autopsy.watch import Watch
-from normlab.model.attention import ExplicitAttention, FusedAttention
+from normlab.model.attention import attention_spelt_out
 from normlab.model.language_model import LanguageModel
 from normlab.model.loss import Loss
-from normlab.model.softmax import StableSoftmax
 
 
 def first_nonfinite(
@@ -52,7 +50,7 @@ def first_nonfinite(
             in_update = overflow_in_update(model, optimizer, lr=lr, grad_clip=grad_clip)
             if in_update is None:
                 return None
-    with untouched(model, optimizer), _attention_spelt_out(model):
+    with untouched(model, optimizer), attention_spelt_out(model):
         spelt_out = _watched_passes(model, loss, inputs_BT, targets_BT, sizes, precision)
     return spelt_out.found or as_it_ran.found or in_update
 
@@ -84,20 +82,6 @@ def _watched_passes(
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     are_finite = math.isfinite(objective.cross_entropy.item()) and all(bool(g.isfinite().all()) for g in gradients)
     return _Passes(watch.found, are_finite)
-
-
-@contextmanager
-def _attention_spelt_out(model: nn.Module) -> Iterator[None]:
-    """Fused attention computed step by step: the same function, its logits in the open."""
-    fused = [module for module in model.modules() if isinstance(module, FusedAttention)]
-    for module in fused:
-        explicit = ExplicitAttention(module.scale, nn.Identity(), StableSoftmax(), lambda logits_BHTT, visible: None)
-        module.forward = explicit.forward
-    try:
-        yield
-    finally:
-        for module in fused:
-            del module.forward
 
 
 def _sizes(model: LanguageModel, inputs_BT: Tensor) -> Sizes:

@@ -4,12 +4,16 @@ Shapes: ``B`` batch, ``T`` time, ``D`` width, ``H`` heads, ``K`` head width; log
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from normlab.model import flex_attention
+from normlab.model.attention_kernel import is_available, kernel_attention, serves
+from normlab.model.chunked_attention import in_chunks
 from normlab.model.linear import LinearFactory
 from normlab.model.logit_scale import LogitScale
 from normlab.model.norms import NormFactory
@@ -19,19 +23,6 @@ from normlab.model.softmax import StableSoftmax
 
 LogitObserver = Callable[[Tensor, Tensor], None]
 """Takes the logits before any clamp, and which of them are visible."""
-
-
-class FusedAttention(nn.Module):
-    """softmax(mask(scale * q k^T)) v by torch's fused kernel, which never shows the logits."""
-
-    def __init__(self, scale: float):
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor) -> Tensor:
-        return functional.scaled_dot_product_attention(
-            query_BHTK, key_BHTK, value_BHTK, is_causal=True, scale=self.scale
-        )
 
 
 class ExplicitAttention(nn.Module):
@@ -64,12 +55,91 @@ def causally_visible(logits_BHTT: Tensor) -> Tensor:
     return torch.ones(logits_BHTT.shape[-2:], dtype=torch.bool, device=logits_BHTT.device).tril()
 
 
+class FusedAttention(nn.Module):
+    """softmax(mask(scale * q k^T)) v by a fused kernel, which never shows the logits.
+
+    Torch's own, except in bfloat16 on CPU, where it is slow.
+    """
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+        self.has_kernel = is_available()
+
+    def forward(self, query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor) -> Tensor:
+        inputs = in_autocast(query_BHTK, key_BHTK, value_BHTK)
+        if self.has_kernel and inputs[0].dtype == torch.bfloat16 and serves(*inputs, NO_CLAMP):
+            return kernel_attention(*inputs, scale=self.scale, clamp=NO_CLAMP)
+        return functional.scaled_dot_product_attention(*inputs, is_causal=True, scale=self.scale)
+
+    def spelt_out(self) -> Callable[..., Tensor]:
+        """The same function step by step."""
+        return ExplicitAttention(self.scale, nn.Identity(), StableSoftmax(), observe_nothing).forward
+
+
+class ClampedAttention(ExplicitAttention):
+    """The same function as the explicit form, without its logits in memory: no more than a few rows at a time.
+
+    By a kernel that knows the clamp, else by the explicit form, a block of queries at a time. The clamp acts on each
+    logit alone. What needs to see the logits, or a second derivative, takes ``spelt_out``.
+    """
+
+    def __init__(self, scale: float, clamp: nn.Module, softmax: StableSoftmax):
+        super().__init__(scale, clamp, softmax, observe_nothing)
+        self.has_kernel = is_available()
+
+    def forward(
+        self, query_BHTK: Tensor, key_BHTK: Tensor, value_BHTK: Tensor, visible: Tensor | None = None
+    ) -> Tensor:
+        if visible is not None:
+            return super().forward(query_BHTK, key_BHTK, value_BHTK, visible)
+        inputs = in_autocast(query_BHTK, key_BHTK, value_BHTK)
+        if self.has_kernel and serves(*inputs, self.clamp):
+            return kernel_attention(*inputs, scale=self.scale, clamp=self.clamp)
+        if flex_attention.serves(inputs[0], self.clamp):
+            return flex_attention.flex(*inputs, scale=self.scale, clamp=self.clamp)
+        return in_chunks(self.spelt_out(), *inputs)
+
+    def spelt_out(self) -> Callable[..., Tensor]:
+        """The same function step by step."""
+        return super().forward
+
+
+def observe_nothing(logits_BHTT: Tensor, visible: Tensor) -> None:
+    """Nobody asks for the logits."""
+
+
+NO_CLAMP = nn.Identity()
+
+
+def in_autocast(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three in the type of products where autocast is on, as torch's own products would take them."""
+    device = query.device.type
+    if not torch.is_autocast_enabled(device) or query.dtype == torch.float64:
+        return query, key, value
+    dtype = torch.get_autocast_dtype(device)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
+
+
+@contextmanager
+def attention_spelt_out(model: nn.Module) -> Iterator[None]:
+    """All attention of a model computed step by step: the same function, its logits in the open."""
+    hidden = [module for module in model.modules() if isinstance(module, FusedAttention | ClampedAttention)]
+    for module in hidden:
+        module.forward = module.spelt_out()
+    try:
+        yield
+    finally:
+        for module in hidden:
+            del module.forward
+
+
 class CausalSelfAttention(nn.Module):
     """out(attend(rotate(qk_norm(query(x))), rotate(qk_norm(key(x))), value(x))), heads side by side.
 
     Vaswani et al. 2017, section 3.2. ``clip_qkv`` stands on all three projections, ``qk_norm`` on each head's queries
-    and keys (gains shared by the heads), ``scale``, ``clamp`` and ``softmax`` between products and weights. Where none
-    of these needs to see the logits, the fused kernel computes the same function.
+    and keys (gains shared by the heads), ``scale``, ``clamp`` and ``softmax`` between products and weights. Where
+    nobody needs to see the logits, kernels compute the same function without keeping them.
     """
 
     def __init__(
@@ -99,12 +169,12 @@ class CausalSelfAttention(nn.Module):
         self.key_norm = qk_norm(head_width)
         self.qk_clip = qk_clip(num_heads)
         scale_factor = scale.of(head_width)
-        needs_logits = self.qk_clip.needs_logits or not isinstance(clamp, nn.Identity)
-        self.attend = (
-            ExplicitAttention(scale_factor, clamp, softmax, self.qk_clip.observe)
-            if needs_logits or not isinstance(softmax, StableSoftmax)
-            else FusedAttention(scale_factor)
-        )
+        if self.qk_clip.needs_logits or not isinstance(softmax, StableSoftmax):
+            self.attend = ExplicitAttention(scale_factor, clamp, softmax, self.qk_clip.observe)
+        elif isinstance(clamp, nn.Identity):
+            self.attend = FusedAttention(scale_factor)
+        else:
+            self.attend = ClampedAttention(scale_factor, clamp, softmax)
 
     def forward(self, x_BTD: Tensor, positions_T: Tensor | None = None) -> Tensor:
         query_BHTK, key_BHTK, value_BHTK = (

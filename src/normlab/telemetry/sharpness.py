@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from normlab.core.types import Count, NonNegative
+from normlab.model.attention import attention_spelt_out
 from normlab.model.buffers import buffers_restored
 
 Product = Callable[[Tensor], Tensor]
@@ -91,7 +91,7 @@ def hessian_of(loss: Callable[[], Tensor], model: nn.Module) -> Iterator[Product
     parameters = _trained(model)
     full_precision = torch.autocast(parameters[0].device.type, enabled=False)  # backward passes heed it too
     with buffers_restored(model), full_precision, torch.enable_grad():
-        with sdpa_kernel(SDPBackend.MATH):
+        with attention_spelt_out(model):
             gradients = torch.autograd.grad(loss(), parameters, create_graph=True, materialize_grads=True)
         gradient_N = _as_vector(gradients)
 
