@@ -51,7 +51,7 @@ def test_a_step_is_forward_backward_clip_and_update(micro: LanguageModel, grad_c
         nn.utils.clip_grad_norm_(twin.parameters(), grad_clip)
     matrices, vectors = ([p for p in twin.parameters() if (p.ndim > 1) == wanted] for wanted in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    torch.optim.AdamW(groups, lr=0.003, betas=(0.9, 0.95)).step()
+    torch.optim.AdamW(groups, lr=0.003, betas=(0.9, 0.95), fused=True).step()
 
     assert result.loss == loss.item()
     assert result.grad_norm == pytest.approx(norm, rel=1e-5)

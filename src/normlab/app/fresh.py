@@ -2,7 +2,6 @@
 
 import gc
 import random
-import sys
 
 import numpy as np
 import torch
@@ -11,16 +10,14 @@ import torch
 def forget_earlier_runs() -> None:
     """Put the state that all runs of a process share back to where a new process has it.
 
-    No run draws from the shared generators, and none should; they are set all the same. Compiled code is forgotten
-    because torch compiles anew, and otherwise, for shapes that it has seen to vary.
+    No run draws from the shared generators, and none should; they are set all the same. Compiled code
+    stays: it was made for fixed shapes, and is that which a run would have made for itself.
     """
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
-    if "torch._dynamo" in sys.modules:  # which takes a second to import
-        torch._dynamo.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -16,6 +16,7 @@ from normlab.app.composing import Composer, look_also_in
 from normlab.app.data_checks import check_data
 from normlab.app.folders import claimed_folder, sweep_folder
 from normlab.app.launchers import check_launcher
+from normlab.app.machine import choice_in_words
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import check_groups, check_single_values, parse_override
 from normlab.app.resolvers import UNNAMED_KEYS
@@ -114,6 +115,7 @@ def _checked(composed: Composer, overrides: list[str], only_shown: bool, notes: 
     check_targets(config, admitted)
     check_schema(config, partial(composed.defaults, overrides))
     validate(config)
+    notes.update(dict.fromkeys(choice_in_words(config)))
     if not only_shown and "checkpoint" not in config:
         notes.update(dict.fromkeys(check_data(config)))
     if config.get("resume") not in (None, AUTO):

@@ -1,4 +1,4 @@
-"""Values that YAML files compute: ``${run_name:}``, ``${hidden_width:…}``, ``${option_help:}``."""
+"""Values that YAML files compute: ``${run_name:}``, ``${hidden_width:…}``, ``${fastest_precision:…}``, …"""
 
 import re
 from fractions import Fraction
@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.canonical import fingerprint_of
 from normlab.app.options import help_text
+from normlab.train.fastest import can_compile, fastest_precision
 
 NAME_CHARACTERS = 80
 FINGERPRINT_CHARACTERS = 8
@@ -18,6 +19,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("option_help", help_text, replace=True)
     OmegaConf.register_new_resolver("hidden_width", hidden_width, replace=True)
+    OmegaConf.register_new_resolver("fastest_precision", fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("can_compile", can_compile, replace=True)
 
 
 def run_name(*, _root_: DictConfig) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.app.canonical import canonical, differences
+from normlab.app.machine import recorded_choice
 from normlab.app.overrides import parse_override
 from normlab.app.recorded import DAMAGE, damaged, recorded_config
 from normlab.core.errors import ConfigError, UserError
@@ -30,8 +31,11 @@ def with_recorded_overrides(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"resume continues one run; got it with --multirun. Type {meant} alone.")
     if path == AUTO:
         return list(arguments)
-    recorded = _recorded_overrides(_begun(path.strip("'\"")))
+    folder = _begun(path.strip("'\""))
+    recorded = _recorded_overrides(folder)
     harmless = [text for text in recorded if parse_override(text).key_or_group != "allow_targets"]
+    if folder.config.is_file():
+        harmless += recorded_choice(recorded, folder.config)
     return [*harmless, *arguments, f"hydra.run.dir={path}", "hydra.output_subdir=null"]
 
 

@@ -21,4 +21,5 @@ def adamw(
     (``normlab.optim.adamw_independent``).
     """
     beta1, beta2 = betas
-    return optim.AdamW(decay_groups(model, weight_decay), lr=lr, betas=(beta1, beta2), eps=eps)
+    is_real = all(parameter.device.type != "meta" for parameter in model.parameters())  # a fused kernel needs memory
+    return optim.AdamW(decay_groups(model, weight_decay), lr=lr, betas=(beta1, beta2), eps=eps, fused=is_real)

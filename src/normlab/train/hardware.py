@@ -1,16 +1,21 @@
 """Device and precision, chosen once before the first step."""
 
+import ctypes
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from normlab.core.errors import ConfigError
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""mallopt(3)."""
+LARGEST_INT = 2**31 - 1
+
 
 def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU; any other name must be a device that this machine has."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = kind_of(name) if name == "auto" else name
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -19,6 +24,25 @@ def choose_device(name: str) -> torch.device:
             f"trainer.device must be auto or a device of this machine; got '{name}'. Try trainer.device=auto."
         ) from None
     return device
+
+
+def kind_of(name: str) -> str:
+    """``cuda`` of ``cuda:1``; of ``auto`` the best that is there: CUDA, then MPS, then the CPU."""
+    if name != "auto":
+        return name.partition(":")[0]
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of large tensors that are freed, for the next ones; glibc only.
+
+    It would give every tensor of some megabytes back to the operating system, which fills the pages of the next one
+    with zeros: in each step again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST_INT)
+        mallopt(M_TRIM_THRESHOLD, LARGEST_INT)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -42,11 +42,13 @@ def fill_optimizer(
     """Put copies of the saved state in the place of the optimizer's own; raises CheckpointError as above."""
     _check_optimizer_tensors(model, optimizer, saved, source)
     parameters = dict(model.named_parameters())
+    fused = {id(parameter) for group in optimizer.param_groups if group.get("fused") for parameter in group["params"]}
     optimizer.state.clear()
     for key, value in saved.items():
         name, _, state_name = key.rpartition("/")
-        # The step count stays on the CPU, where torch's optimizers keep it.
-        device = value.device if state_name == STEP else parameters[name].device
+        # The step count stays on the CPU, where torch's optimizers keep it, unless their kernels are fused.
+        stays = state_name == STEP and id(parameters[name]) not in fused
+        device = value.device if stays else parameters[name].device
         optimizer.state[parameters[name]][state_name] = value.to(device, copy=True)
 
 
