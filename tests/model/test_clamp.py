@@ -71,3 +71,27 @@ def test_a_soft_clamp_keeps_small_logits_and_the_order_of_all():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_type_stays(clamp: nn.Module, dtype: torch.dtype):
     assert clamp(torch.ones(3, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("kind", [HardClamp, SoftClamp])
+def test_the_limit_keeps_its_precision_through_every_conversion(kind: Callable[..., nn.Module]):
+    x = torch.linspace(-1, 1, 11, dtype=torch.float64)
+    expected = kind(limit=0.3)(x)
+    for clamp in (kind(limit=0.3).bfloat16(), kind(limit=0.3).float(), kind(limit=0.3).half().double()):
+        assert torch.equal(clamp(x), expected)
+    with torch.device("meta"):
+        clamp = kind(limit=0.3)
+    assert torch.equal(clamp.to_empty(device="cpu")(x), expected)
+    assert kind(limit=0.3).state_dict() == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_limit_that_is_a_tensor_gives_the_bits_of_one_that_is_a_number(dtype: torch.dtype):
+    x = torch.linspace(-3, 3, 1001, dtype=torch.float64).to(dtype).requires_grad_()
+    pairs = [
+        (HardClamp(limit=0.7)(x), x.clamp(-0.7, 0.7)),
+        (SoftClamp(limit=0.7)(x), 0.7 * (x / 0.7).tanh()),
+    ]
+    for given, expected in pairs:
+        assert torch.equal(given, expected)
+        assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (given, expected)))

@@ -26,9 +26,13 @@ def in_chunks(attend: Attend, query_TK: Tensor, key_TK: Tensor, value_TK: Tensor
     blocks = []
     for start in range(0, num_tokens, QUERIES_AT_ONCE):
         end = min(start + QUERIES_AT_ONCE, num_tokens)
-        visible = torch.ones(end - start, end, dtype=torch.bool, device=query_TK.device).tril(start)
-        seen = query_TK[..., start:end, :], key_TK[..., :end, :], value_TK[..., :end, :]
-        blocks.append(
-            attend(*seen, visible) if is_under_vmap else checkpoint(attend, *seen, visible, use_reentrant=False)
-        )
+        block = attend, query_TK[..., start:end, :], key_TK[..., :end, :], value_TK[..., :end, :]
+        blocks.append(_attended(*block) if is_under_vmap else checkpoint(_attended, *block, use_reentrant=False))
     return torch.cat(blocks, -2)
+
+
+def _attended(attend: Attend, query_TK: Tensor, key_TK: Tensor, value_TK: Tensor) -> Tensor:
+    """Of some queries, the last of which is at the last of the keys."""
+    num_queries, num_keys = query_TK.shape[-2], key_TK.shape[-2]
+    visible = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query_TK.device).tril(num_keys - num_queries)
+    return attend(query_TK, key_TK, value_TK, visible)

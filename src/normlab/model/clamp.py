@@ -58,7 +58,7 @@ class SoftClamp(LimitedClamp):
 
     def forward(self, x: Tensor) -> Tensor:
         limit = self.limit_for(x)
-        return limit * (x / limit).tanh()
+        return (x / limit).tanh() * limit
 
 
 def limit_of(clamp: nn.Module) -> float | None:
