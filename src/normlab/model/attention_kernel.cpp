@@ -58,15 +58,15 @@ static inline Vec tangent(Vec x) {
 
 template <int CLAMP> static inline Vec clamped(Vec z, float limit) {
     if (CLAMP == HARD) return z > limit ? all(limit) : (z < -limit ? all(-limit) : z);
-    if (CLAMP == SOFT) return limit * tangent(z / limit);
+    if (CLAMP == SOFT) return limit * tangent(z * (1.f / limit));
     return z;
 }
 
-// The derivative of the clamp at z, where it has made y of it.
-template <int CLAMP> static inline Vec slope(Vec z, Vec y, float limit) {
-    if (CLAMP == HARD) return (z >= -limit) & (z <= limit) ? all(1.f) : Vec{};
-    if (CLAMP == SOFT) return 1.f - (y / limit) * (y / limit);
-    return all(1.f);
+// The gradient of z, of which the clamp has made y, from that of y.
+template <int CLAMP> static inline Vec through_clamp(Vec d_y, Vec z, Vec y, float limit) {
+    if (CLAMP == HARD) return (z >= -limit) & (z <= limit) ? d_y : Vec{};
+    if (CLAMP == SOFT) { Vec t = y * (1.f / limit); return d_y * (1.f - t * t); }
+    return d_y;
 }
 
 static inline IntVec is_visible(long query, long key) {
@@ -106,11 +106,13 @@ static void write_head(const Problem& of, const Heads& to, long b, long h, long 
 
 static void by_panels(const float* rows, long num_rows, long width, float* panels) {
     for (long j = 0; j < num_rows; j++)
-        for (long k = 0; k < width; k++) panels[((j / COLUMNS) * width + k) * COLUMNS + j % COLUMNS] = rows[j * width + k];
+        for (long k = 0; k < width; k++)
+            panels[((j / COLUMNS) * width + k) * COLUMNS + j % COLUMNS] = rows[j * width + k];
 }
 
 // products[i][j] = factor * sum_k rows[i][k] panel[k][j], for ROWS rows and the COLUMNS of a panel.
-static inline void dot_rows(const float* rows, const float* panel, long width, float factor, float* products, long stride) {
+static inline void dot_rows(const float* rows, const float* panel, long width, float factor, float* products,
+                            long stride) {
     for (long i = 0; i < ROWS; i += 4) {
         Vec acc[4][4] = {};
         for (long k = 0; k < width; k++) {
@@ -186,16 +188,19 @@ static void backward_head(const Problem& of, float limit, const float* q, const 
         for (long j0 = 0; j0 < i0 + ROWS; j0 += COLUMNS) {
             dot_rows(q + i0 * width, k_panels + j0 * width, width, of.scale, weights, COLUMNS);
             dot_rows(d_out + i0 * width, v_panels + j0 * width, width, 1.f, d_logits, COLUMNS);
-            for (long i = 0; i < ROWS; i++)
+            for (long i = 0; i < ROWS; i++) {
+                const float top = row_max[i0 + i], inverse = 1.f / row_sum[i0 + i], delta = deltas[i0 + i];
                 for (long j = 0; j < COLUMNS; j += LANES) {
                     long at = i * COLUMNS + j;
                     IntVec visible = is_visible(i0 + i, j0 + j);
                     Vec z = load(weights + at), y = clamped<CLAMP>(z, limit);
-                    Vec weight = exponential(y - row_max[i0 + i]) / row_sum[i0 + i];
-                    Vec d_logit = weight * (load(d_logits + at) - deltas[i0 + i]) * slope<CLAMP>(z, y, limit) * of.scale;
+                    Vec weight = exponential(y - top) * inverse;
+                    Vec d_y = weight * (load(d_logits + at) - delta);
+                    Vec d_logit = through_clamp<CLAMP>(d_y, z, y, limit) * of.scale;
                     store(weights + at, visible ? weight : Vec{});
                     store(d_logits + at, visible ? d_logit : Vec{});
                 }
+            }
             long num_keys = std::fmin(COLUMNS, i0 + ROWS - j0);
             add_weighted(d_logits, COLUMNS, 1, k + j0 * width, num_keys, width, dq + i0 * width, ROWS);
             add_weighted(d_logits, 1, COLUMNS, q + i0 * width, ROWS, width, dk + j0 * width, num_keys);
@@ -252,12 +257,12 @@ extern "C" void backward(const Problem* problem, const Heads* query, const Heads
             for (std::vector<float>* gradient : {&dq, &dk, &dv}) std::fill(gradient->begin(), gradient->end(), 0.f);
             for (long t = 0; t < of.num_tokens; t++) {
                 Vec delta = {};
-                for (long c = 0; c < width; c += LANES) delta += load(&out[t * width + c]) * load(&d_out[t * width + c]);
+                for (long at = t * width; at < (t + 1) * width; at += LANES) delta += load(&out[at]) * load(&d_out[at]);
                 deltas[t] = sum(delta);
             }
             BY_CLAMP(backward_head, of, of.limits[b / of.batch_size_of_limit], q.data(), k.data(), k_panels.data(),
-                     v_panels.data(), d_out.data(), row_max + n * padded, row_sum + n * padded, deltas.data(), dq.data(), dk.data(),
-                     dv.data(), width)
+                     v_panels.data(), d_out.data(), row_max + n * padded, row_sum + n * padded, deltas.data(), dq.data(),
+                     dk.data(), dv.data(), width)
             write_head(of, *d_query, b, h, width, dq.data());
             write_head(of, *d_key, b, h, width, dk.data());
             write_head(of, *d_value, b, h, width, dv.data());
