@@ -261,8 +261,8 @@ extern "C" void backward(const Problem* problem, const Heads* query, const Heads
                 deltas[t] = sum(delta);
             }
             BY_CLAMP(backward_head, of, of.limits[b / of.batch_size_of_limit], q.data(), k.data(), k_panels.data(),
-                     v_panels.data(), d_out.data(), row_max + n * padded, row_sum + n * padded, deltas.data(), dq.data(),
-                     dk.data(), dv.data(), width)
+                     v_panels.data(), d_out.data(), row_max + n * padded, row_sum + n * padded, deltas.data(),
+                     dq.data(), dk.data(), dv.data(), width)
             write_head(of, *d_query, b, h, width, dq.data());
             write_head(of, *d_key, b, h, width, dk.data());
             write_head(of, *d_value, b, h, width, dv.data());
