@@ -40,8 +40,11 @@ def second_sites() -> dict[str, str]:
     """The same for what the defaults lists in conf/ place elsewhere, as ``norm@qk_norm: none`` does."""
     sites: dict[str, str] = {}
     for path in sorted(CONFIG_FOLDER.glob("*/**/*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if "@" not in text:
+            continue
         group = path.parent.relative_to(CONFIG_FOLDER)
-        for entry in OmegaConf.to_container(OmegaConf.load(path)).get("defaults", []):  # type: ignore[union-attr]
+        for entry in OmegaConf.to_container(OmegaConf.create(text)).get("defaults", []):  # type: ignore[union-attr]
             for name, at, package in [] if isinstance(entry, str) else [key.partition("@") for key in entry]:
                 if at:
                     sites[(group / package).as_posix().replace("/", ".")] = (group / name).as_posix()

@@ -4,6 +4,7 @@ Shapes: ``B`` batch, ``H`` heads, ``T`` time, ``K`` head width, ``D`` width; ``P
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,9 @@ class RotaryPosition(NoPosition):
 
     def __init__(self, width: int, head_width: int, context_length: int, *, theta: Positive):
         super().__init__(width, head_width, context_length)
-        inverse_frequency_P = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
-        angle_TP = torch.arange(context_length, dtype=torch.float64)[:, None] * inverse_frequency_P
+        exact: Any = {"dtype": torch.float64, "device": "cpu"}  # the meta device would load half of torch's compiler
+        inverse_frequency_P = theta ** (-torch.arange(0, head_width, 2, **exact) / head_width)
+        angle_TP = torch.arange(context_length, **exact)[:, None] * inverse_frequency_P
         self.register_buffer("cos_TP", angle_TP.cos().float(), persistent=False)
         self.register_buffer("sin_TP", angle_TP.sin().float(), persistent=False)
         self.theta = theta

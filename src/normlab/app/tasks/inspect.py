@@ -26,7 +26,6 @@ from normlab.telemetry.architecture import Architecture
 from normlab.telemetry.counts import count_step, parameters_by_role
 from normlab.telemetry.diagnosis import diagnose
 from normlab.telemetry.diagnosis_of_branches import remarks
-from normlab.telemetry.figure_of_inspection import inspection_png
 from normlab.telemetry.inspection import inspect_signal
 from normlab.telemetry.inspection_table import NUM_COLUMNS, cost_table, signal_table
 from normlab.telemetry.sinks import fenced
@@ -63,6 +62,8 @@ def inspect(config: DictConfig, folder: RunFolder) -> int:
         "remarks": by_design,
     }
     write_whole(folder.path / "inspection.json", encode_json(content, indent=2) + "\n")
+    from normlab.telemetry.figure_of_inspection import inspection_png  # matplotlib is slow to import
+
     png = inspection_png(inspection)
     write_whole(folder.figures / "inspection.png", png)
     logger = open_logger(config, folder, 1)
