@@ -36,6 +36,7 @@ NUM_RUNS, NUM_STEPS = 3, 2
 DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 1e-12, 1e-5
 """Of a loss, a weight, and a gradient relative to the largest of its model, against the same run alone."""
 LIMITS = (0.05, 0.2, 30.0)
+L2_NORM = partial(L2Norm, eps=1e-5)
 POSTED = DeepNorm(sites=["attention", "ffn", "final"])
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -46,7 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "ffn": partial(GELUFeedForward, hidden_width=24),
         "position": LearnedPosition,
     },
-    "l2, deepnorm, qk norm": {"norm": partial(L2Norm, eps=1e-5), "placement": POSTED, "qk_norm": partial(L2Norm, eps=1e-5)},
+    "l2, deepnorm, qk norm": {"norm": L2_NORM, "placement": POSTED, "qk_norm": L2_NORM},
     "dyt": {"norm": partial(DynamicTanh, initial_alpha=0.5, has_bias=True), "position": NoPosition},
     "derf": {"norm": partial(DynamicErf, initial_alpha=0.5, initial_shift=0.0, has_bias=False)},
     "rezero": {"residual": partial(shared_scalar, initial=0.0)},
@@ -126,6 +127,7 @@ def test_losses_weights_and_gradients_are_those_of_each_run_alone(
         for (name, parameter), packed in zip(one.named_parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(packed, parameter, rtol=tolerance, atol=tolerance, msg=name)
             assert parameter.grad is not None and packed.grad is not None
+            assert packed.grad.stride() == packed.stride()
             torch.testing.assert_close(packed.grad, parameter.grad, rtol=0, atol=10 * tolerance * scale, msg=name)
         for (name, buffer), packed in zip(one.named_buffers(), other.buffers(), strict=True):
             torch.testing.assert_close(packed, buffer, rtol=tolerance, atol=tolerance, msg=name)

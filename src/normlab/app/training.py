@@ -12,6 +12,7 @@ from normlab.app.build import Experiment
 from normlab.app.deaths import examine_death
 from normlab.app.instruments import attach_instruments
 from normlab.app.interrupts import StopRequest
+from normlab.app.packing.company import company
 from normlab.app.sinks import open_sinks
 from normlab.autopsy.early_warning import EarlyWarning
 from normlab.autopsy.limits import limits_of
@@ -23,9 +24,7 @@ from normlab.core.seeding import derive_seed
 from normlab.data.prefetch import Prefetcher
 from normlab.model.sampling import Sampler, sample_text
 from normlab.telemetry.sinks import fenced
-from normlab.train.backpropagation import Backpropagation
 from normlab.train.black_box import BlackBox
-from normlab.train.hardware import autocast
 from normlab.train.instability import OnInstability
 from normlab.train.keeper import CheckpointKeeper
 from normlab.train.loop import training_records
@@ -107,8 +106,7 @@ def _observed_records(
 ) -> Iterator[StepRecord]:
     """One record a step, with what the instruments read."""
     settings = experiment.settings
-    precision = autocast(experiment.device, settings.precision)
-    passes = Backpropagation(experiment.model, experiment.loss, precision=precision, compile=settings.compile)
+    passes = company().passes_of(experiment)
     records = training_records(
         experiment.model,
         experiment.optimizer,

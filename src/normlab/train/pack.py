@@ -58,8 +58,11 @@ class Pack:
         trained = {name: tensor for name, tensor in self._parameters.items() if tensor.requires_grad}
         gradients = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
         for name, gradient in zip(trained, gradients, strict=True):
+            if gradient is None:
+                continue
+            rows = gradient.contiguous()  # fused optimizers take for granted that it lies as the parameter does
             for run, model in enumerate(self.models):
-                model.get_parameter(name).grad = None if gradient is None else gradient[run]
+                model.get_parameter(name).grad = rows[run]
         return cross_entropy_R.detach()
 
     def of(self, runs: Sequence[int]) -> "Pack":

@@ -11,8 +11,8 @@ from normlab.app.build import build_experiment
 from normlab.app.canonical import fingerprint_of
 from normlab.app.failures import failure_of, write_if_possible
 from normlab.app.folders import check_folder_is_free
-from normlab.app.interrupts import StopRequest
 from normlab.app.mode import is_in_sweep
+from normlab.app.packing.company import company
 from normlab.app.run_lock import sole_writer
 from normlab.app.summary import RunFacts, closing_text, summarise
 from normlab.app.training import sampled_text, take_steps
@@ -47,7 +47,7 @@ def _train(config: DictConfig, folder: RunFolder, prompt: str, sampler: Sampler)
     checkpoint = _checkpoint_to_resume(config, folder)
     state = RunState() if checkpoint is None else checkpoint.state
     facts = RunFacts(fingerprint=fingerprint_of(config))
-    stop = StopRequest()
+    stop = company().stop_request()
     try:
         experiment = build_experiment(config, announce)
         facts.learn(experiment, Path(config.cache))

@@ -1,0 +1,1 @@
+"""Packed sweeps: runs whose models have one structure train as one program."""
