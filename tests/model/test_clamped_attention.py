@@ -228,7 +228,7 @@ def test_autocast_takes_queries_and_keys_to_its_type_whatever_theirs():
         assert torch.equal(mixed, rounded)
 
 
-def test_plain_attention_in_bfloat16_runs_on_the_kernel_too(monkeypatch: pytest.MonkeyPatch):
+def test_plain_attention_runs_on_the_kernel_too(monkeypatch: pytest.MonkeyPatch):
     inputs, calls = heads(1, 2, 40, 16), []
     monkeypatch.setattr(
         "normlab.model.attention.kernel_attention",
@@ -236,7 +236,7 @@ def test_plain_attention_in_bfloat16_runs_on_the_kernel_too(monkeypatch: pytest.
     )
     FusedAttention(SCALE)(*inputs)
     FusedAttention(SCALE)(*(x.bfloat16() for x in inputs))
-    assert calls == [torch.bfloat16]
+    assert calls == [torch.float32, torch.bfloat16]
 
 
 def test_without_a_compiler_it_runs_in_chunks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
