@@ -201,7 +201,7 @@ def test_a_death_that_only_compiled_code_dies_is_told_as_such(
         logits_BTV = model(batch.inputs_BT)
         return loss(logits_BTV * math.nan if next(calls) == 3 else logits_BTV, batch.targets_BT)
 
-    monkeypatch.setattr("normlab.train.backpropagation.compiled_objective", lambda: miscompiled)
+    monkeypatch.setattr("normlab.train.backpropagation.compiled_objective", lambda cuda_graphs: miscompiled)
     harmless = (*planted("zero_row", after_step=99), "trainer.compile=true")
     said = command(*harmless, *text_data, QUIET, RUN)
     assert said.exit_code == 0, said.err

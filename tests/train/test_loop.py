@@ -69,6 +69,7 @@ def settings_of(steps: int, val_every: int = 4, patience_steps: int = 100) -> Tr
         device="cpu",
         precision="float32",
         compile=False,
+        cuda_graphs=False,
     )
 
 

@@ -15,7 +15,7 @@ from normlab.train.instability import Stop
 NUMERIC_GROUPS = (
     "seed", "model", "attention", "init", "loss", "optimizer", "schedule", "tokenizer", "trainer", "on_instability",
 )  # fmt: skip
-NOT_NUMERIC = {"trainer": ("device", "compile", "checkpoint_every")}
+NOT_NUMERIC = {"trainer": ("device", "compile", "cuda_graphs", "checkpoint_every")}
 
 
 def fingerprint_of(config: DictConfig) -> str:

@@ -22,6 +22,7 @@ def validate(config: DictConfig) -> None:
     refuse_void_combinations(config)
     _training_data_is_named(config)
     _checkpoint_decides_the_model(config)
+    _cuda_graphs_are_compiled(config)
 
 
 def _only_training_resumes(config: DictConfig) -> None:
@@ -53,6 +54,11 @@ def _rotary_pairs_channels(config: DictConfig) -> None:
 def _training_data_is_named(config: DictConfig) -> None:
     if "checkpoint" not in config and config.data._target_ == DATA_OF_CHECKPOINT:
         raise ConfigError("data=from_checkpoint is for task=evaluate. Type data=stories or data=text.")
+
+
+def _cuda_graphs_are_compiled(config: DictConfig) -> None:
+    if config.trainer.cuda_graphs and not config.trainer.compile:
+        raise ConfigError("trainer.cuda_graphs=true needs a compiled model; got trainer.compile=false. Set it to true.")
 
 
 def _checkpoint_decides_the_model(config: DictConfig) -> None:

@@ -58,7 +58,7 @@ def causally_visible(logits_BHTT: Tensor) -> Tensor:
 class FusedAttention(nn.Module):
     """softmax(mask(scale * q k^T)) v by a fused kernel, which never shows the logits.
 
-    On CPU the project's kernel, which is faster than torch's there; elsewhere, and where it cannot be compiled, torch's.
+    On CPU the project's kernel, which is faster than torch's there; elsewhere, and where no compiler is, torch's.
     """
 
     def __init__(self, scale: float):

@@ -28,7 +28,8 @@ class TrainerSettings:
     ``batch_size`` is in sequences a step, whose windows are drawn with or without replacement; ``grad_clip`` is the
     largest gradient norm, null for no clipping; ``val_every`` and ``checkpoint_every`` are in steps (0: only at the
     end), and a validation takes ``val_tokens`` tokens, always the same. ``device=auto`` takes CUDA, then MPS, then
-    the CPU; ``precision=bfloat16`` means autocast over float32 weights.
+    the CPU; ``precision=bfloat16`` means autocast over float32 weights. ``cuda_graphs`` is for compiled runs on CUDA
+    whose kernels are so small that launching them takes the time.
     """
 
     steps: Count
@@ -43,3 +44,4 @@ class TrainerSettings:
     device: str
     precision: Literal["float32", "bfloat16"]
     compile: bool
+    cuda_graphs: bool

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn, optim
 
 from normlab.optim.clipping import clip_gradients
@@ -45,7 +46,7 @@ def training_step(
     """
     cross_entropy = backpropagate(batch)
     grad_norm = clip_gradients(model.parameters(), grad_clip)
-    result = StepResult(cross_entropy.item(), grad_norm.item(), has_damaged_weights=False)
+    result = StepResult(*torch.stack([cross_entropy, grad_norm]).tolist(), has_damaged_weights=False)
     if result.is_finite:
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -30,7 +30,13 @@ class Alone:
     def passes_of(self, experiment: Experiment) -> Backpropagation:
         settings = experiment.settings
         precision = autocast(experiment.device, settings.precision)
-        return Backpropagation(experiment.model, experiment.loss, precision=precision, compile=settings.compile)
+        return Backpropagation(
+            experiment.model,
+            experiment.loss,
+            precision=precision,
+            compile=settings.compile,
+            cuda_graphs=settings.cuda_graphs,
+        )
 
 
 _company: ContextVar[Company] = ContextVar("company", default=Alone())  # noqa: B039, as it has no state
