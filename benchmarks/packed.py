@@ -25,7 +25,7 @@ FIXED = ("model=tiny", "model.context_length=128", "trainer.batch_size=8", "reus
 
 def main() -> None:
     """Print a line for each launcher and the ratio of both."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=24)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)

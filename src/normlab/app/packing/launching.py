@@ -38,7 +38,11 @@ def launch_packed(
             of_job.hydra.job.id = of_job.hydra.job.num = number
         jobs.append(of_job)
     returned: dict[int, JobReturn] = {}
-    for group in in_groups([graph_of(job) for job in jobs]):
+    groups = in_groups([graph_of(job) for job in jobs])
+    num_alone = sum(len(group) == 1 for group in groups)
+    if num_alone and len(jobs) > 1:
+        announce(f"note: {num_alone} of {len(jobs)} runs train by themselves: no other shares their model's structure.")
+    for group in groups:
         waiting = group
         while waiting:
             runs = [partial(_run, hydra_context, task_function, jobs[index]) for index in waiting]

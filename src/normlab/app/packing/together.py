@@ -19,7 +19,6 @@ from normlab.app.build import Experiment
 from normlab.app.interrupts import StopRequest
 from normlab.app.packing.company import Alone, keep_company
 from normlab.train.backpropagation import Backpropagation, Batch
-from normlab.train.hardware import autocast
 from normlab.train.pack import Pack
 
 Job = Callable[[], Any]
@@ -29,16 +28,15 @@ LARGEST_IDLE_FRACTION = 0.5
 class PackedPasses(Backpropagation):
     """The passes of one run; the one that trains is made together with the other runs', or alone where they cannot."""
 
-    def __init__(self, experiment: Experiment, meet: Callable[[Batch], Tensor | None]):
-        settings = experiment.settings
-        precision = autocast(experiment.device, settings.precision)
-        super().__init__(experiment.model, experiment.loss, precision=precision, compile=settings.compile)
+    def __init__(self, alone: Backpropagation, meet: Callable[[Batch], Tensor | None]):
+        super().__init__(alone.model, alone.loss, precision=alone.precision, compile=alone.hides_model)
         self.hides_model = True
+        self._alone = alone
         self._meet = meet
 
     def __call__(self, batch: Batch) -> Tensor:
         cross_entropy = self._meet(batch)
-        return super().__call__(batch) if cross_entropy is None else cross_entropy
+        return self._alone(batch) if cross_entropy is None else cross_entropy
 
 
 @dataclass
@@ -69,7 +67,7 @@ class Together:
         member = next(member for member in self.members if member.stack is getcurrent())
         member.experiment = experiment
         self._wait(None)
-        return PackedPasses(experiment, self._wait)
+        return PackedPasses(Alone().passes_of(experiment), self._wait)
 
     def _wait(self, batch: Batch | None) -> Tensor | None:
         """Let the others come as far; what Hydra knows of the current job is put back."""
