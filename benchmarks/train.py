@@ -9,9 +9,9 @@ The peers come with `uv sync --group bench`; where that is not wanted, `uv pip i
 lightning-utilities pytorch-lightning torchmetrics jsonargparse typeshed-client psutil` beside transformers. A peer
 that is missing is left out, in one line. Each peer first finds its best settings among {compiled, eager} x {float32,
 bfloat16 autocast}, with fused AdamW and torch's fused attention; on CUDA among modes of torch.compile, in bfloat16.
-With --json these choices are kept and not made again. FLOP are counted once, on the project's plain model with
-explicit attention, and are the same for all. All run in one process, and so all profit from the allocator's settings,
-which are the project's.
+With --json these choices, and peaks of memory, are kept and not found again. FLOP are counted once, on the project's
+plain model with explicit attention, and are the same for all. All run in one process, and so all profit from the
+allocator's settings, which are the project's.
 """
 
 import argparse
@@ -92,7 +92,12 @@ def _measured(
     memory = {contestant.name: contestant.peak_bytes for contestant in contestants}
     if arguments.memory and device.type == "cpu":
         for name, settings in settings_of.items():
-            memory[name] = peak_bytes(name, settings, shape, arguments.threads)
+            asked = {"shape": str(shape), "device": str(device), "contestant": name}
+            known = ledger.find("memory", asked)
+            if known is None:
+                known = {**asked, "bytes": peak_bytes(name, settings, shape, arguments.threads)}
+                ledger.add({"kind": "memory", **known})
+            memory[name] = known["bytes"]
     peak = Peak(device)
     seconds = seconds_in_rounds(contestants, arguments.rounds, device, peak)
     return rows_of(shape, flops, contestants, seconds, peak, memory, head)
@@ -108,21 +113,14 @@ def _contestant(name: str, shape: Shape, device: torch.device, ledger: Ledger) -
     if name in (AUTO, EAGER, AS_WRITTEN):
         settings = PLAIN if name == AS_WRITTEN else None
         return admitted(name, settings, shape, device), settings
-    for entry in ledger.entries("settings"):
-        if (entry["shape"], entry["device"], entry["contestant"]) == (str(shape), str(device), name):
-            settings = Settings(**entry["settings"])
-            return admitted(name, settings, shape, device), settings
+    asked = {"shape": str(shape), "device": str(device), "contestant": name}
+    known = ledger.find("settings", asked)
+    if known is not None:
+        settings = Settings(**known["settings"])
+        return admitted(name, settings, shape, device), settings
     choices = CUDA_SETTINGS if device.type == "cuda" else CPU_SETTINGS
     contestant, settings = qualified(name, choices, shape, device, _note)
-    ledger.add(
-        {
-            "kind": "settings",
-            "shape": str(shape),
-            "device": str(device),
-            "contestant": name,
-            "settings": asdict(settings),
-        }
-    )
+    ledger.add({"kind": "settings", **asked, "settings": asdict(settings)})
     return contestant, settings
 
 

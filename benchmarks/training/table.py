@@ -132,6 +132,10 @@ class Ledger:
         entries = [json.loads(line) for line in self.path.read_text().splitlines()]
         return [entry for entry in entries if entry["kind"] == kind]
 
+    def find(self, kind: str, asked: dict[str, str]) -> dict[str, Any] | None:
+        """The entry that says all of what is asked."""
+        return next((entry for entry in self.entries(kind) if asked.items() <= entry.items()), None)
+
     def add(self, entry: dict[str, Any]) -> None:
         if self.path is not None:
             with self.path.open("a") as file:
