@@ -99,7 +99,7 @@ def _measured(
                 ledger.add({"kind": "memory", **known})
             memory[name] = known["bytes"]
     peak = Peak(device)
-    seconds = seconds_in_rounds(contestants, arguments.rounds, device, peak)
+    seconds = seconds_in_rounds(contestants, arguments.rounds, arguments.seconds, device, peak)
     return rows_of(shape, flops, contestants, seconds, peak, memory, head)
 
 
@@ -145,7 +145,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=_numbers, default=[8, 32], help="sequences a step")
     parser.add_argument("--norm", type=_words, default=list(NORMS))
     parser.add_argument("--clamp", type=_words, default=list(CLAMPS))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--seconds", type=float, default=50, help="begin no further round of a configuration after them"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no configuration after them")
     parser.add_argument("--memory", action="store_true", help="on CPU, by a process for each contestant")

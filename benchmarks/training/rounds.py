@@ -15,6 +15,7 @@ from training.shapes import Shape
 NUM_QUALIFYING_STEPS = 3
 HOPELESS = 1.6
 """A trial ends where its first timed step takes this many times as long as the best one's."""
+FEWEST_ROUNDS = 3
 TURN_SECONDS = 0.3
 """A turn has as many steps as fit into this time, at least one."""
 
@@ -66,15 +67,21 @@ def seconds_of(contestant: Contestant, num_steps: int, device: torch.device) -> 
 
 
 def seconds_in_rounds(
-    contestants: list[Contestant], num_rounds: int, device: torch.device, peak: Peak
+    contestants: list[Contestant], num_rounds: int, max_seconds: float, device: torch.device, peak: Peak
 ) -> list[list[float]]:
-    """Of each contestant the time of a step in each round; the order turns, the peak is measured in between."""
+    """Of each contestant the time of a step in each round; the order turns, the peak is measured in between.
+
+    The last round is the one in which ``max_seconds`` are over, but not one of the first ``FEWEST_ROUNDS``.
+    """
     num_steps = []
     for contestant in contestants:
         contestant.check()
         num_steps.append(max(1, int(TURN_SECONDS / seconds_of(contestant, 1, device))))
     seconds: list[list[float]] = [[] for _ in contestants]
+    began = time.monotonic()
     for number in range(num_rounds):
+        if number >= FEWEST_ROUNDS and time.monotonic() - began > max_seconds:
+            break
         peak.measure()
         for offset in range(len(contestants)):
             index = (number + offset) % len(contestants)
