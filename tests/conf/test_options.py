@@ -25,7 +25,8 @@ SPECIAL = {
         "url",
     ],  # elsewhere, or need a network
 }
-NEEDS = {("init", "fixup"): ["model/norm=none"], ("size", "gpu"): ["trainer.compile=false"], ("trainer", "auto"): ["trainer.compile=false"]}
+UNCOMPILED = ["trainer.compile=false"]
+NEEDS = {("init", "fixup"): ["model/norm=none"], ("size", "gpu"): UNCOMPILED, ("trainer", "auto"): UNCOMPILED}
 OPTIONS = [
     (group, option)
     for group, options in group_descriptions().items()

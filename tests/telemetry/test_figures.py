@@ -60,7 +60,7 @@ def history_of(*steps_and_readings: tuple[int, dict[str, float]]) -> LayerHistor
 
 
 def record_of(step: int, telemetry: dict[str, float] | None = None, **changes) -> StepRecord:
-    values = {"tokens": 32 * step, "seconds": 0.5 * step, "lr": 0.01, "train_loss": 2.5, "grad_norm": 0.75}
+    values = {"tokens": 32 * step, "seconds": 100.0 * step, "lr": 0.01, "train_loss": 2.5, "grad_norm": 0.75}
     return StepRecord(step=step, telemetry=telemetry or {}, **{**values, **changes})
 
 
@@ -346,9 +346,17 @@ def test_figures_of_a_resumed_run_are_those_of_one_that_went_through(tmp_path: P
     ).read_bytes()
 
 
+def test_figures_are_drawn_no_more_often_than_once_a_minute(tmp_path: Path) -> None:
+    album = Album()
+    sink = sink_of(tmp_path, album, [{"step": 1, "seconds": 10.0, **readings_of([1.0])}])
+    for step, seconds in ((2, 69.0), (3, 70.0), (4, 129.0), (5, 131.0)):
+        sink.record(record_of(step, readings_of([1.0]), val_loss=1.0, seconds=seconds))
+    assert album.steps == [3, 5]
+
+
 def test_a_resumed_run_that_reads_nothing_more_draws_nothing(tmp_path: Path) -> None:
     album = Album()
-    sink = sink_of(tmp_path, album, [json.loads(json.dumps({"step": 1, **readings_of([1.0])}))])
+    sink = sink_of(tmp_path, album, [json.loads(json.dumps({"step": 1, "seconds": 1.0, **readings_of([1.0])}))])
     sink.record(record_of(2, val_loss=1.0))
     sink.close()
     assert album.pictures == []
@@ -362,7 +370,7 @@ from normlab.core.records import StepRecord
 from normlab.telemetry.figures import FigureSink
 from normlab.telemetry.sinks import NullSink
 sink = FigureSink(Path({str(tmp_path)!r}), NullSink(Path(), 1), [], lambda: None)
-fields = dict(tokens=1, seconds=1.0, lr=1.0, train_loss=1.0, grad_norm=1.0)
+fields = dict(tokens=1, seconds=60.0, lr=1.0, train_loss=1.0, grad_norm=1.0)
 sink.record(StepRecord(step=1, telemetry={{"activation_rms/ffn/layer_0": 1.0}}, **fields))
 assert "matplotlib" not in sys.modules
 sink.record(StepRecord(step=2, val_loss=1.0, **fields))

@@ -9,12 +9,16 @@ from normlab.core.records import Outcome, StepRecord
 from normlab.telemetry.figure_history import ACTIVATION_RMS, Fatality, LayerHistory
 from normlab.telemetry.sinks import Sink
 
+SECONDS_BETWEEN = 60.0
+"""Of the run's own time."""
+
 
 class FigureSink(Sink):
     """Figures of what the instruments read, as PNG files in ``folder`` and as pictures for ``logger``.
 
-    They are drawn anew at every validation and at the end, however it comes, where they would differ from the last
-    ones. ``past`` is what metrics.jsonl has of a run that is resumed; ``outcome`` says how the run ended, once it has.
+    They are drawn anew at the end, however it comes, and at validations, but no sooner than ``SECONDS_BETWEEN`` after
+    the last time, for that takes a while; and only where they would differ from the last ones. ``past`` is what
+    metrics.jsonl has of a run that is resumed; ``outcome`` says how the run ended, once it has.
     """
 
     def __init__(
@@ -24,17 +28,18 @@ class FigureSink(Sink):
         self._logger = logger
         self._outcome = outcome
         self._history = LayerHistory()
-        self._last_step = 0
+        self._last_step, self._drawn_at = 0, 0.0
         for record in past:
             self._history.add(record["step"], record)
-            self._last_step = record["step"]
+            self._last_step, self._drawn_at = record["step"], record["seconds"]
         self._drawn: tuple[int, Fatality | None] = (self._history.num_readings, None)
 
     def record(self, record: StepRecord) -> None:
         """Keep what was read, draw where the step has a validation."""
         self._last_step = record.step
         self._history.add(record.step, record.telemetry)
-        if record.val_loss is not None:
+        if record.val_loss is not None and record.seconds - self._drawn_at >= SECONDS_BETWEEN:
+            self._drawn_at = record.seconds
             self._draw_what_is_new()
 
     def close(self) -> None:

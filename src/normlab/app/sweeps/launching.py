@@ -22,8 +22,8 @@ QUIET_SECONDS = 60.0
 """How long nobody writes the runs of a launcher that has failed, before they are given to it again."""
 IN_THIS_PROCESS = "BasicLauncher"
 """By name, for Hydra's search for plugins imports its own once more, as other classes."""
-ENDS_ITS_PROCESSES = ("JoblibLauncher",)
-"""Launchers that take all their processes along when they fail; others leave them to themselves."""
+ENDS_ITS_PROCESSES = ("JoblibLauncher", "PackedLauncher")
+"""Launchers that take all their processes along when they fail, or have none; others leave them to themselves."""
 STOPPED = 128
 """Exit codes from here on: a signal asked the run to stop, and the sweep with it."""
 
