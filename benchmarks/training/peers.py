@@ -37,7 +37,7 @@ def hugging_face(shape: Shape) -> nn.Module:
         max_position_embeddings=shape.context,
         tie_word_embeddings=False,
         use_cache=False,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[reportCallIssue]
     )
     model = LlamaForCausalLM(config)
     if shape.norm == "none":
