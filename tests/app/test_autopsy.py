@@ -17,7 +17,6 @@ from tests.app.planted import AGAIN, QUIET, RUN, SPACE, autopsy_of, planted
 from normlab.app.bundle import BATCH, INPUTS
 from normlab.core.run_folder import RunFolder
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 """Torch's own, where it loads its compiler."""
 ALL_SEQUENCES, ALL_TOKENS = list(range(8)), list(range(32))
 

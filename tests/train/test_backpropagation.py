@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 
-import pytest
 import torch
 from tests.parts import attention_with, model_with
 from torch._dynamo.utils import counters
@@ -22,7 +21,6 @@ def passes_of(model: LanguageModel, compile: bool) -> Backpropagation:
     return Backpropagation(model, plain_loss, precision=nullcontext(), compile=compile)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # torch's own, on import
 def test_compiled_passes_are_the_plain_ones_and_shared_by_models_of_one_structure() -> None:
     graphs = []
     for seed, limit in enumerate((0.5, 0.3)):

@@ -16,7 +16,7 @@ SETTINGS = ("precision", "compile")
 
 def choice_in_words(config: DictConfig) -> Iterator[str]:
     """A line that says what was chosen and why; none where nothing was left to the machine."""
-    if config.hydra.runtime.choices[GROUP] != OPTION:
+    if OmegaConf.select(config, f"hydra.runtime.choices.{GROUP}") != OPTION:
         return
     trainer = config.trainer
     rates = matmul_rates(kind_of(trainer.device))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn, optim
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from normlab.model.attention import attention_spelt_out
 from normlab.model.language_model import LanguageModel
 from normlab.model.loss import Loss
 from normlab.telemetry.weight_groups import group_of
@@ -58,7 +58,7 @@ def _num_flops(model: LanguageModel, loss: Loss, batch_BT: Tensor) -> int:
     flops = []
     for num_sequences in (1, 2):
         tokens_BT = batch_BT[:1].expand(num_sequences, -1)
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter, attention_spelt_out(model):
             loss(model(tokens_BT), tokens_BT).value.backward()
         flops.append(counter.get_total_flops())
     model.zero_grad(set_to_none=True)

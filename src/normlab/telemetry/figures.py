@@ -32,7 +32,7 @@ class FigureSink(Sink):
         for record in past:
             self._history.add(record["step"], record)
             self._last_step, self._drawn_at = record["step"], record["seconds"]
-        self._drawn: tuple[int, Fatality | None] = (self._history.num_readings, None)
+        self._drawn: tuple[int, Fatality | None] = (0, None)  # a run that was killed may have drawn less than it read
 
     def record(self, record: StepRecord) -> None:
         """Keep what was read, draw where the step has a validation."""
