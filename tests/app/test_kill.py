@@ -33,7 +33,7 @@ STATEFUL = {
 }
 DIVERGING = ["optimizer.lr=10", "trainer.divergence.patience_steps=1", "trainer.divergence.smoothing=0"]
 KILLED = -signal.SIGKILL
-STEPS, VALIDATION = "normlab.app.training", "normlab.train.evaluate.cross_entropy"
+STEPS, VALIDATION = "normlab.app.training", "normlab.train.backpropagation.Backpropagation.cross_entropy"
 GRADIENT, UPDATE = "normlab.train.step.clip_gradients", "normlab.model.language_model.LanguageModel.after_update"
 SAVE_FILE = "normlab.train.checkpoint.save_file"
 """Of the weights; every second call is for the optimizer's state."""
@@ -58,9 +58,9 @@ CHAINS: dict[str, list[AtCall]] = {
         AtCall(LINE, nth=8, moment="torn"),
         AtCall(LINE, nth=9, moment="torn"),
         AtCall("normlab.train.loop.validation_loss", moment="after"),
-        AtCall("normlab.telemetry.figures.write_whole", nth=2),
         AtCall("normlab.core.run_folder.RunFolder.forget_metrics_after", moment="after"),
         AtCall("normlab.telemetry.tensorboard.TensorBoardSink.record", nth=6),
+        AtCall("normlab.telemetry.figures.write_whole", nth=2),  # at the end
     ],
     "in a checkpoint": [
         AtCall(SAVE_FILE, moment="torn"),
