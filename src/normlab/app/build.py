@@ -32,7 +32,7 @@ from normlab.model.language_model import LanguageModel
 from normlab.model.loss import Loss
 from normlab.optim.schedules import Schedule
 from normlab.train.backpropagation import Batch
-from normlab.train.hardware import choose_device, keep_freed_memory
+from normlab.train.hardware import choose_device, flush_denormals, keep_freed_memory
 from normlab.train.settings import TrainerSettings
 
 OffsetSampler = Callable[..., Tokens]
@@ -57,6 +57,7 @@ def build_experiment(config: DictConfig, announce: Announce) -> Experiment:
     """Build everything that a configuration names; data are prepared at first use."""
     settings: TrainerSettings = instantiate(config.trainer)
     device = choose_device(settings.device)
+    flush_denormals()
     keep_freed_memory()
     source: Source | TokenFiles = instantiate(config.data)
     corpus = prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)

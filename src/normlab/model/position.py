@@ -76,7 +76,7 @@ class RotaryPosition(NoPosition):
     def rotate(self, x_BHTK: Tensor, positions_T: Tensor | None = None) -> Tensor:
         chosen = slice(x_BHTK.shape[-2]) if positions_T is None else positions_T
         cos_TP, sin_TP = self.cos_TP[chosen].to(x_BHTK.dtype), self.sin_TP[chosen].to(x_BHTK.dtype)
-        even_BHTP, odd_BHTP = x_BHTK[..., 0::2], x_BHTK[..., 1::2]
+        even_BHTP, odd_BHTP = x_BHTK.unflatten(-1, (-1, 2)).unbind(-1)
         turned = (even_BHTP * cos_TP - odd_BHTP * sin_TP, even_BHTP * sin_TP + odd_BHTP * cos_TP)
         return torch.stack(turned, dim=-1).flatten(-2)
 
