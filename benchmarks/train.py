@@ -11,7 +11,7 @@ that is missing is left out, in one line. Each peer first finds its best setting
 bfloat16 autocast}, with fused AdamW and torch's fused attention; on CUDA among modes of torch.compile, in bfloat16.
 With --json these choices, and peaks of memory, are kept and not found again. FLOP are counted once, on the project's
 plain model with explicit attention, and are the same for all. All run in one process, and so all profit from the
-allocator's settings, which are the project's.
+settings of the allocator and of denormal numbers, which are the project's.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from training.table import Ledger, markdown, markdown_head, rows_of
 
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.resolvers import register_resolvers
-from normlab.train.hardware import keep_freed_memory
+from normlab.train.hardware import flush_denormals, keep_freed_memory
 
 HANDOUT_TOKENS = 327_680_000
 PLAIN = Settings("float32", "", fused_optimizer=False)
@@ -54,6 +54,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     torch.set_num_threads(arguments.threads)
     register_resolvers()
+    flush_denormals()
     keep_freed_memory()
     head = describe_machine(device)
     print(markdown_head(head), flush=True)
