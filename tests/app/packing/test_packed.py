@@ -57,8 +57,8 @@ def assert_same(packed: RunFolder, alone: RunFolder) -> None:
 
 
 OWN_VALUES = (
-    "attention/clamp=hard", "attention.clamp.limit=0.1,30", "optimizer.lr=1e-3,1e-2", "optimizer.weight_decay=1",
-    "init.scale.factor=0.5", "trainer.grad_clip=0.1",
+    "attention/clamp=hard", "attention.clamp.limit=0.1", "optimizer.lr=1e-2", "optimizer.weight_decay=0,10",
+    "trainer.grad_clip=0.1,null", "init.scale.factor=0.5", "telemetry=basic", "telemetry.every=2",
 )  # fmt: skip
 
 
@@ -69,6 +69,16 @@ def test_every_run_has_its_own_values_and_files(command, text_data, tmp_path: Pa
     said = command(*asked, SWEEP, PACKED)
     assert said.exit_code == 0, said.err
     assert packs == [4] * 3
+    for packed, alone in zip(runs(tmp_path / "sweep"), runs(tmp_path / "alone"), strict=True):
+        assert_same(packed, alone)
+
+
+@pytest.mark.slow
+def test_compiled_runs_have_the_numbers_of_those_alone(command, text_data, tmp_path: Path, packs) -> None:
+    asked = ("--multirun", *QUICK, "trainer.steps=3", "trainer.compile=true", *text_data, "optimizer.lr=1e-3,1e-2")
+    assert command(*asked, "hydra.sweep.dir=alone").exit_code == 0
+    assert command(*asked, SWEEP, PACKED).exit_code == 0
+    assert packs == [2] * 3
     for packed, alone in zip(runs(tmp_path / "sweep"), runs(tmp_path / "alone"), strict=True):
         assert_same(packed, alone)
 
