@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from normlab.app.scheduler import AGAIN, is_queued_job
+
 ECHO_SECONDS = 0.5  # a wrapper such as uv may hand on a signal that the terminal has sent to both
 
 
@@ -34,6 +36,8 @@ class StopRequest:
         heard = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             heard.append(signal.SIGHUP)
+        if is_queued_job():
+            heard.append(AGAIN)
         before = {number: signal.signal(number, self.ask) for number in heard}
         try:
             yield

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+STOPPED = 128
+"""Exit codes from here on: a signal asked the run to stop, and the sweep with it."""
+
 
 class JobEnd(NamedTuple):
     """``reason`` is the line that was said where the job has no result, unless the run's summary holds it."""

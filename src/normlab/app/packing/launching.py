@@ -10,11 +10,11 @@ from omegaconf import DictConfig, open_dict
 
 from normlab.app.announce import announce
 from normlab.app.failures import failure_of
-from normlab.app.job_end import JobEnd
+from normlab.app.job_end import STOPPED, JobEnd
 from normlab.app.packing.graphs import graph_of
 from normlab.app.packing.memory import Room
 from normlab.app.packing.together import Together
-from normlab.app.sweeps.launching import CRASH, STOPPED, SweepStopped
+from normlab.app.sweeps.launching import CRASH, SweepStopped
 
 
 def launch_packed(

@@ -11,7 +11,7 @@ from hydra.plugins.launcher import Launcher
 
 from normlab.app.announce import announce
 from normlab.app.failures import failure_of
-from normlab.app.job_end import JobEnd
+from normlab.app.job_end import STOPPED, JobEnd
 from normlab.app.run_lock import is_being_written
 from normlab.app.sweeps.live import LiveSweep, has_ended
 from normlab.app.sweeps.plan import PlannedRun, SweepPlan
@@ -24,8 +24,6 @@ IN_THIS_PROCESS = "BasicLauncher"
 """By name, for Hydra's search for plugins imports its own once more, as other classes."""
 ENDS_ITS_PROCESSES = ("JoblibLauncher", "PackedLauncher")
 """Launchers that take all their processes along when they fail, or have none; others leave them to themselves."""
-STOPPED = 128
-"""Exit codes from here on: a signal asked the run to stop, and the sweep with it."""
 
 
 class SweepStopped(Exception):

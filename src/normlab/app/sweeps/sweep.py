@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from normlab.app.announce import announce
 from normlab.app.run_lock import sole_writer
 from normlab.app.sweeps.closing import close_sweep
-from normlab.app.sweeps.launching import STOPPED, JobLauncher, SweepStopped
+from normlab.app.job_end import STOPPED
+from normlab.app.sweeps.launching import JobLauncher, SweepStopped
 from normlab.app.sweeps.live import LiveSweep
 from normlab.app.sweeps.plan import SweepPlan
 from normlab.app.validate import TRAIN
