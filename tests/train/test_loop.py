@@ -60,6 +60,7 @@ def settings_of(steps: int, val_every: int = 4, patience_steps: int = 100) -> Tr
         steps=steps,
         sampling="with_replacement",
         batch_size=BATCH_SIZE,
+        global_batch=None,
         grad_clip=1.0,
         val_every=val_every,
         val_tokens=BATCH_SIZE * CONTEXT,
@@ -70,6 +71,7 @@ def settings_of(steps: int, val_every: int = 4, patience_steps: int = 100) -> Tr
         precision="float32",
         compile=False,
         cuda_graphs=False,
+        parallel="none",
     )
 
 

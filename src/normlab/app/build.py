@@ -1,15 +1,17 @@
 """From a checked configuration to the parts of an experiment."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import optim
 
+from normlab.app.canonical import sequences_per_step
 from normlab.app.mapped_files import check_not_cut
 from normlab.app.memory import check_memory
 from normlab.core.errors import ConfigError, DataError
@@ -24,6 +26,7 @@ from normlab.data.windows import (
     epoch_offsets,
     gather,
     in_batches,
+    part_of_rank,
     training_offsets,
     validation_offsets,
 )
@@ -32,7 +35,9 @@ from normlab.model.language_model import LanguageModel
 from normlab.model.loss import Loss
 from normlab.optim.schedules import Schedule
 from normlab.train.backpropagation import Batch
-from normlab.train.hardware import choose_device, flush_denormals, keep_freed_memory
+from normlab.train.distributed.sharding import spread
+from normlab.train.distributed.world import ALONE, World
+from normlab.train.hardware import choose_device, device_of_process, flush_denormals, keep_freed_memory
 from normlab.train.settings import TrainerSettings
 
 OffsetSampler = Callable[..., Tokens]
@@ -40,7 +45,7 @@ OffsetSampler = Callable[..., Tokens]
 
 @dataclass(frozen=True)
 class Experiment:
-    """All parts of one training, on one device, before its first step."""
+    """All parts of one training, as one process of its ``world`` has them, before its first step."""
 
     settings: TrainerSettings
     device: torch.device
@@ -51,19 +56,25 @@ class Experiment:
     optimizer: optim.Optimizer
     loss: Loss
     schedule: Schedule
+    world: World = ALONE
 
 
-def build_experiment(config: DictConfig, announce: Announce) -> Experiment:
-    """Build everything that a configuration names; data are prepared at first use."""
+def build_experiment(config: DictConfig, announce: Announce, world: World = ALONE) -> Experiment:
+    """Build everything that a configuration names; data are prepared at first use, by rank 0 for all."""
     settings: TrainerSettings = instantiate(config.trainer)
-    device = choose_device(settings.device)
+    alone = world.size == 1
+    device = choose_device(settings.device) if alone else device_of_process(settings.device, world.local_rank)
     flush_denormals()
     keep_freed_memory()
     source: Source | TokenFiles = instantiate(config.data)
-    corpus = prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
-    batches = build_batches(config, corpus, device)
+    corpus = world.main_first(
+        lambda: prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
+    )
+    batches = build_batches(config, corpus, device, world)
     check_memory(lambda: instantiate(config.model)(corpus.vocab_size, attention=instantiate(config.attention)))
     model = build_model(config, corpus.vocab_size, device)
+    if settings.parallel == "fsdp" and world.size > 1:
+        spread(model, world)
     loss: Loss = instantiate(config.loss)
     return Experiment(
         settings,
@@ -75,6 +86,7 @@ def build_experiment(config: DictConfig, announce: Announce) -> Experiment:
         build_optimizer(config, model),
         loss,
         build_schedule(config),
+        world,
     )
 
 
@@ -103,37 +115,46 @@ def build_schedule(config: DictConfig) -> Schedule:
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of a run, on its device, as functions of nothing but the configuration."""
+    """The batches of a run, on its device, as functions of nothing but the configuration.
+
+    A batch has ``sequences_per_step`` windows, whatever the ``world``: this process takes its share of them, the
+    windows of all ranks in their order being the batch. ``batch_size`` is how many it takes at a time.
+    """
 
     corpus: Corpus
     context_length: int
     batch_size: int
+    sequences_per_step: int
     val_tokens: int
     seed: int
     sample_offsets: OffsetSampler
     device: torch.device
+    world: World = ALONE
 
     def training(self, step: int) -> Batch:
-        """What a step sees."""
+        """This process's share of what a step sees."""
         offsets = self.sample_offsets(
             len(self.corpus.train),
-            batch_size=self.batch_size,
+            batch_size=self.sequences_per_step,
             context_length=self.context_length,
             seed=self.seed,
             step=step,
         )
-        return _batch(self.corpus.train, offsets, self.context_length, self.device)
+        own = part_of_rank(offsets, rank=self.world.rank, num_ranks=self.world.size)
+        return _batch(self.corpus.train, own, self.context_length, self.device)
 
     def validation(self) -> Iterator[Batch]:
-        """What every validation sees."""
-        num_windows = max(1, self.val_tokens // self.context_length)
-        return validation_batches(
-            self.corpus.valid,
-            num_windows,
-            self.context_length,
-            batch_size=self.batch_size,
-            device=self.device,
+        """This process's share of what every validation sees: at least one window."""
+        num_windows = max(self.world.size, self.val_tokens // self.context_length)
+        offsets = validation_offsets(
+            len(self.corpus.valid), num_windows=num_windows, context_length=self.context_length
         )
+        own = np.array_split(offsets, self.world.size)[self.world.rank]
+        return _batches_at(self.corpus.valid, own, self.context_length, self.batch_size, self.device)
+
+    def whole(self) -> "Batches":
+        """As a process by itself has them."""
+        return replace(self, world=ALONE)
 
 
 def validation_batches(
@@ -141,6 +162,12 @@ def validation_batches(
 ) -> Iterator[Batch]:
     """The windows of a validation, ``batch_size`` at a time."""
     offsets = validation_offsets(len(tokens), num_windows=num_windows, context_length=context_length)
+    return _batches_at(tokens, offsets, context_length, batch_size, device)
+
+
+def _batches_at(
+    tokens: TokenArray, offsets: Tokens, context_length: int, batch_size: int, device: torch.device
+) -> Iterator[Batch]:
     return (_batch(tokens, part, context_length, device) for part in in_batches(offsets, batch_size))
 
 
@@ -150,18 +177,26 @@ def _batch(tokens: TokenArray, offsets: Tokens, context_length: int, device: tor
     return Batch(torch.from_numpy(inputs_BT).to(device), torch.from_numpy(targets_BT).to(device))
 
 
-def build_batches(config: DictConfig, corpus: Corpus, device: torch.device) -> Batches:
-    """The run's batches; raises DataError where a split is too short for one."""
+def build_batches(config: DictConfig, corpus: Corpus, device: torch.device, world: World = ALONE) -> Batches:
+    """The run's batches; raises DataError where a split is too short for one, or for a window to each process."""
     for split in ("train", "valid"):
         check_length(getattr(corpus, split), split, config.model.context_length)
+    num_windows = (len(corpus.valid) - 1) // config.model.context_length
+    if num_windows < world.size:
+        raise DataError(
+            f"The valid split must hold a window of model.context_length={config.model.context_length} tokens for each "
+            f"of {world.size} devices; it holds {num_windows}. Give it a longer text."
+        )
     return Batches(
         corpus=corpus,
         context_length=config.model.context_length,
         batch_size=config.trainer.batch_size,
+        sequences_per_step=sequences_per_step(config.trainer),
         val_tokens=config.trainer.val_tokens,
         seed=config.seed,
         sample_offsets=_offset_sampler(config, corpus),
         device=device,
+        world=world,
     )
 
 

@@ -15,7 +15,7 @@ from normlab.train.instability import Stop
 NUMERIC_GROUPS = (
     "seed", "model", "attention", "init", "loss", "optimizer", "schedule", "tokenizer", "trainer", "on_instability",
 )  # fmt: skip
-NOT_NUMERIC = {"trainer": ("device", "compile", "cuda_graphs", "checkpoint_every")}
+NOT_NUMERIC = {"trainer": ("device", "compile", "cuda_graphs", "checkpoint_every", "parallel", "global_batch")}
 
 
 def fingerprint_of(config: DictConfig) -> str:
@@ -31,6 +31,7 @@ def canonical(config: DictConfig) -> dict[str, Any]:
     groups: dict[str, Any] = {name: plain(config[name]) for name in NUMERIC_GROUPS}
     for group, keys in NOT_NUMERIC.items():
         groups[group] = {key: value for key, value in groups[group].items() if key not in keys}
+    groups["trainer"]["batch_size"] = sequences_per_step(config.trainer)
     if groups["on_instability"]["_target_"] != target_of(Stop):  # training may go back to a checkpoint
         groups["trainer"]["checkpoint_every"] = config.trainer.checkpoint_every
     source: Source = hydra.utils.instantiate(config.data)
@@ -38,6 +39,12 @@ def canonical(config: DictConfig) -> dict[str, Any]:
     _without_norm_no_placement(groups)
     _unit_scale_has_no_roles(groups)
     return groups
+
+
+def sequences_per_step(trainer: DictConfig) -> int:
+    """Of one optimizer step, over all devices; older runs knew of no ``global_batch``."""
+    chosen = trainer.get("global_batch")
+    return trainer.batch_size if chosen is None else chosen
 
 
 def plain(node: Any) -> Any:

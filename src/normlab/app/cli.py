@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from normlab.app.announce import announce, shown_path
 from normlab.app.failures import failure_of
 from normlab.app.fresh import forget_earlier_runs
-from normlab.app.job_end import JobEnd
+from normlab.app.job_end import STOPPED, JobEnd
 from normlab.app.mode import is_in_sweep
 from normlab.app.options import CONFIG_FOLDER
 from normlab.app.orphans import end_with_parent
@@ -25,10 +25,16 @@ from normlab.app.overrides import with_quoted_folders
 from normlab.app.preflight import check_command_line
 from normlab.app.resolvers import register_resolvers
 from normlab.app.resume import with_recorded_overrides
+from normlab.app.scheduler import is_queued_job, leave_to_scheduler
 from normlab.app.streams import lasting_streams
+from normlab.app.together import arguments_of_all, silent_unless_main
 from normlab.app.validate import TRAIN
 from normlab.core.errors import UserError
 from normlab.core.run_folder import RunFolder
+from normlab.train.distributed.group import joined, this_world
+from normlab.train.distributed.place import place_in_job, place_in_torchrun
+from normlab.train.distributed.watch import PeerLost
+from normlab.train.distributed.world import MainFailed, World
 
 CRASH, WRONG_INPUT = 1, 2
 INTERRUPTED = "interrupted: type the same command again to go on"
@@ -46,6 +52,13 @@ class Command:
         self.process = os.getpid()
 
     def __call__(self, config: DictConfig) -> JobEnd:
+        with joined(place_in_job()):
+            end = self._run(config)
+        if is_in_sweep() and end.exit_code > STOPPED and is_queued_job():
+            leave_to_scheduler(end.exit_code - STOPPED)
+        return end
+
+    def _run(self, config: DictConfig) -> JobEnd:
         hydra_config = HydraConfig.get()
         folder = RunFolder(Path(hydra_config.runtime.output_dir))
         if is_in_sweep():
@@ -67,20 +80,28 @@ class Command:
 def main() -> int:
     """Run what ``sys.argv`` asks for; return the exit code: 0 a result, 1 a crash, 2 wrong input, 130/143 stopped."""
     with lasting_streams():
-        return _main()
+        try:
+            with joined(place_in_torchrun()) as world, silent_unless_main(world):
+                return _main(world)
+        except PeerLost as lost:
+            if not lost.is_told:
+                announce(f"error: {lost}")
+            return CRASH
 
 
-def _main() -> int:
+def _main(world: World) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors on, and one line is made of them below.
     register_resolvers()
     command = Command()
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.argv[1:] = check_command_line(with_recorded_overrides(with_quoted_folders(sys.argv[1:])))
+        sys.argv[1:] = arguments_of_all(world, lambda: _checked(sys.argv[1:]))
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(command)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         announce(f"error: {_one_line(error)}")
         return WRONG_INPUT
+    except MainFailed as failed:
+        return failed.exit_code
     except KeyboardInterrupt:
         announce(INTERRUPTED)
         return 128 + signal.SIGINT
@@ -93,6 +114,10 @@ def _main() -> int:
     return command.exit_code
 
 
+def _checked(arguments: list[str]) -> list[str]:
+    return check_command_line(with_recorded_overrides(with_quoted_folders(arguments)))
+
+
 def _run_job_of_sweep(config: DictConfig, folder: RunFolder, number: int) -> JobEnd:
     """A training goes on where an earlier start of the sweep has left it; other tasks are announced.
 
@@ -101,10 +126,14 @@ def _run_job_of_sweep(config: DictConfig, folder: RunFolder, number: int) -> Job
     forget_earlier_runs()
     if config.task._target_ != TRAIN:
         announce(f"\nrun {number + 1}: {folder.path.name}")
-    elif folder.metrics.is_file():
+    elif this_world().from_main(folder.metrics.is_file):
         config.resume = str(folder.path)
     try:
         return _run_task(config, folder)
+    except MainFailed as failed:
+        return JobEnd(failed.exit_code)
+    except PeerLost:
+        raise
     except Exception as error:
         failure = failure_of(error, folder.path)
         if failure.is_ours:
@@ -122,6 +151,8 @@ def _run_task(config: DictConfig, folder: RunFolder) -> JobEnd:
         folder.discard_if_unused()
         announce(f"error: {_one_line(error)}")
         return JobEnd(WRONG_INPUT, _one_line(error))
+    except MainFailed as failed:
+        return JobEnd(failed.exit_code)
     except (KeyboardInterrupt, SystemExit):
         folder.discard_if_unused()
         raise
@@ -130,14 +161,15 @@ def _run_task(config: DictConfig, folder: RunFolder) -> JobEnd:
 def _say_where(command: Command) -> None:
     """Where the results of a single run lie, and the command that shows them; a sweep has said it."""
     folder = command.ran_in
-    if folder is not None and (command.exit_code == CRASH or folder.summary.is_file()):
+    if folder is not None and this_world().is_main and (command.exit_code == CRASH or folder.summary.is_file()):
         place = shown_path(folder.path)
         print(f"written to: {place}\nlook closer: tensorboard --logdir {place}")
 
 
 def _terminate(signal_number: int, frame: FrameType | None) -> None:
     """End the process as Ctrl-C does, where no task listens for SIGTERM itself."""
-    announce(INTERRUPTED)
+    if this_world().is_main:
+        announce(INTERRUPTED)
     sys.exit(128 + signal_number)
 
 

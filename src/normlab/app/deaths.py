@@ -23,6 +23,7 @@ from normlab.telemetry.sinks import Sink
 from normlab.train.backpropagation import Backpropagation, Batch
 from normlab.train.black_box import BlackBox, copy_run
 from normlab.train.checkpoint import load_checkpoint
+from normlab.train.distributed.passes import SharedPasses
 from normlab.train.evaluate import validation_loss
 from normlab.train.finite import are_finite
 from normlab.train.hardware import autocast
@@ -140,10 +141,12 @@ def _start(
     return black_box.restore(model, optimizer)
 
 
-def _plain_passes(experiment: Experiment) -> Backpropagation:
-    """In the run's precision, but never compiled: every part is seen."""
-    precision = autocast(experiment.device, experiment.settings.precision)
-    return Backpropagation(experiment.model, experiment.loss, precision=precision, compile=False)
+def _plain_passes(experiment: Experiment) -> SharedPasses:
+    """In the run's precision and parts, but never compiled, and in this process alone: every part is seen."""
+    settings = experiment.settings
+    precision = autocast(experiment.device, settings.precision)
+    passes = Backpropagation(experiment.model, experiment.loss, precision=precision, compile=False)
+    return SharedPasses(passes, batch_size=settings.batch_size, world=experiment.world)
 
 
 def _steps_again(again: Experiment, config: DictConfig, state: RunState, last_step: int) -> Iterator[StepRecord]:

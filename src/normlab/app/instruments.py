@@ -7,7 +7,9 @@ from normlab.app.build import Experiment
 from normlab.core.seeding import derive_seed
 from normlab.optim.stability import preconditioner, stability_threshold
 from normlab.telemetry.instruments import Instruments, TelemetrySettings
+from normlab.telemetry.shares import Shares
 from normlab.telemetry.sharpness import sharpness_readings
+from normlab.train.backpropagation import in_parts
 from normlab.train.hardware import autocast
 from normlab.train.state import RunState
 
@@ -17,9 +19,12 @@ def attach_instruments(
 ) -> Instruments:
     """Instruments on the model and optimizer; ``is_apart``: in passes of their own."""
     model, optimizer = experiment.model, experiment.optimizer
+    world, batches, batch_size = experiment.world, experiment.batches, experiment.settings.batch_size
 
     def measure_sharpness() -> dict[str, float]:
-        batch = experiment.batches.training(1)  # always the same, whatever the step
+        if not world.is_main:
+            return {}  # rank 0 has all weights, and takes the whole batch
+        batch = batches.whole().training(1)  # always the same, whatever the step
         threshold = stability_threshold(optimizer)
         return sharpness_readings(
             lambda: experiment.loss(model(batch.inputs_BT), batch.targets_BT).value,
@@ -33,7 +38,8 @@ def attach_instruments(
 
     def run_model(step: int) -> None:
         with torch.no_grad(), autocast(experiment.device, experiment.settings.precision):
-            model(experiment.batches.training(step).inputs_BT)
+            for part in in_parts(batches.training(step), batch_size):
+                model(part.inputs_BT)
 
     return Instruments(
         settings,
@@ -43,6 +49,12 @@ def attach_instruments(
         run_model=run_model,
         weights_are_gone=lambda: state.has_just_gone_back,
         measure_sharpness=measure_sharpness,
+        shares=Shares(
+            num_passes=-(-batches.sequences_per_step // (world.size * batch_size)),
+            gather=world.gathered,
+            num_devices=world.size,
+            has_spread_weights=experiment.settings.parallel == "fsdp" and world.size > 1,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from normlab.app.announce import announce
 from normlab.app.auto_resume import with_found_run
 from normlab.app.composing import Composer, look_also_in
 from normlab.app.data_checks import check_data
+from normlab.app.devices import check_packed, check_start
 from normlab.app.folders import claimed_folder, sweep_folder
 from normlab.app.launchers import check_launcher
 from normlab.app.machine import choice_in_words
@@ -29,6 +30,7 @@ from normlab.app.sweeps.study import Study, study_of
 from normlab.app.targets import admitted_packages, check_targets
 from normlab.app.validate import TRAIN, validate
 from normlab.core.errors import ConfigError
+from normlab.train.distributed.place import place_in_torchrun
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
@@ -54,6 +56,8 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         check_single_values(overrides)
         notes: dict[str, None] = {}
         config = _checked(composed, texts, flags.cfg is not None, notes)
+        if not flags.cfg:
+            check_start(config, place_in_torchrun(), is_multirun=False)
         found = None
         if config.get("resume") == AUTO and not flags.cfg:
             found = with_found_run(arguments, config, admitted_packages(texts))
@@ -77,6 +81,9 @@ def _checked_sweep(
     configs = [_checked(composed, [*job, unnamed], only_shown, notes) for job in jobs]
     if only_shown:
         return list(arguments)
+    for config in configs:
+        check_start(config, place_in_torchrun(), is_multirun=True)
+        check_packed(config)
     _announce_all(notes)
     claimed = claimed_folder(configs[0], is_multirun=True)
     if configs[0].task._target_ == TRAIN:

@@ -27,7 +27,7 @@ class RunFacts:
     def learn(self, experiment: Experiment, cache: Path) -> None:
         """Take down what building the experiment has shown."""
         corpus = experiment.corpus
-        self.hardware = describe(experiment.device)
+        self.hardware = {**describe(experiment.device), "num_devices": experiment.world.size}
         self.num_parameters = experiment.model.num_parameters()
         self.entropy_per_token = entropy_per_token(experiment.source, "valid", len(corpus.valid), cache)
         num_bytes = corpus.num_valid_bytes

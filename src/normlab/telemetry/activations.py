@@ -36,14 +36,38 @@ class ActivationProbe:
         self.model = model
         self.per_head = per_head
         self.has_gradients = has_gradients
-        self.readings: Readings = {}
+        self.passes: list[Readings] = []
+        self.num_sequences: list[int] = []
+        self._num_left = 0
         self._handles: list[RemovableHandle] = []
+
+    @property
+    def readings(self) -> Readings:
+        """Those of the last pass that was watched."""
+        return self.passes[-1] if self.passes else {}
 
     def watch_next_pass(self) -> None:
         """Attach to the model until its next forward pass is over; what was read before is forgotten."""
+        self.watch_next_passes(1)
+
+    def watch_next_passes(self, number: int) -> None:
+        """The same for several: ``passes`` then has what was read in each, ``num_sequences`` how many it was of.
+
+        A pass's backward pass has to come before the next one.
+        """
         self.detach()
-        self.readings = {}
-        self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks()]
+        self.passes, self.num_sequences, self._num_left = [], [], number
+        self._handles = [self.model.register_forward_pre_hook(self._begin_pass)]
+        self._handles += [module.register_forward_hook(hook) for module, hook in self._hooks()]
+
+    def _begin_pass(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.passes.append({})
+        self.num_sequences.append(len(args[0]))
+        self._num_left -= 1
+
+    def _end_pass(self) -> None:
+        if self._num_left == 0:
+            self.detach()
 
     def detach(self) -> None:
         """Let go of the model."""
@@ -62,7 +86,7 @@ class ActivationProbe:
                 lambda module, args, output: self._read_hits("output_cap_hit_rate", module, args[0], 1),
             )
         yield self.model, lambda module, args, output: self._read_site("logits", output)
-        yield self.model, lambda module, args, output: self.detach()
+        yield self.model, lambda module, args, output: self._end_pass()
 
     def _hooks_of_layer(self, layer: Layer, name: str) -> Iterator[tuple[nn.Module, Hook]]:
         attention: Any = layer.attention

@@ -11,6 +11,7 @@ from normlab.core.records import StepRecord
 from normlab.core.types import Count, CountOrZero, Positive
 from normlab.model.language_model import LanguageModel
 from normlab.telemetry.activations import ActivationProbe, Readings
+from normlab.telemetry.shares import ALONE, Shares
 from normlab.telemetry.updates import UpdateProbe
 
 Measure = Callable[[], dict[str, float]]
@@ -55,6 +56,7 @@ class Instruments:
         run_model: RunModel,
         weights_are_gone: Callable[[], bool],
         measure_sharpness: Measure,
+        shares: Shares = ALONE,
     ):
         self._settings = settings
         detail = settings.has_detail
@@ -64,6 +66,7 @@ class Instruments:
         self._run_model = run_model
         self._weights_are_gone = weights_are_gone
         self._measure_sharpness = measure_sharpness
+        self._shares = shares
         self._is_due = False
 
     def observed(self, records: Iterator[StepRecord], first_step: int) -> Iterator[StepRecord]:
@@ -79,7 +82,7 @@ class Instruments:
         self._is_due = is_due(step, self._settings.every)
         if self._is_due:
             self._updates.watch_next_step()
-            self._activations.watch_next_pass()
+            self._activations.watch_next_passes(self._shares.num_passes)
             if self._is_apart:
                 self._run_model(step)
 
@@ -89,16 +92,29 @@ class Instruments:
         if self._is_due:
             self._activations.detach()
             self._updates.forget()
-            found = _on_host({**self._activations.readings, **self._updates.readings})
+            found = self._on_host(self._updates.readings)
             _undo_clipping(found, record.grad_norm)
         elif self._settings.every > 0 and not _is_finite(record) and not self._weights_are_gone():
-            self._activations.watch_next_pass()
+            self._activations.watch_next_passes(self._shares.num_passes)
             self._run_model(record.step)
             self._activations.detach()
-            found = _on_host(self._activations.readings)
+            found = self._on_host({})
         if is_due(record.step, self._settings.sharpness_every):
             found |= self._measure_sharpness()
         return found
+
+    def _on_host(self, of_weights: Readings) -> dict[str, float]:
+        """What was read of the passes and of the weights, on all devices: in one transfer, and one gathering."""
+        passes = self._activations.passes
+        tags = list(passes[0]) if passes else []
+        readings = [of_pass[tag] for of_pass in passes for tag in tags] + list(of_weights.values())
+        if not readings:
+            return {}
+        values = torch.stack([value.detach().to(torch.float32) for value in readings])
+        if not self._shares.are_several:
+            return dict(zip([*tags, *of_weights], values.tolist(), strict=True))
+        joined = self._shares.joined(values.cpu().double(), tags, self._activations.num_sequences, list(of_weights))
+        return dict(zip([*tags, *of_weights], joined.tolist(), strict=True))
 
 
 def is_due(step: int, every: int) -> bool:
@@ -108,13 +124,6 @@ def is_due(step: int, every: int) -> bool:
 
 def _is_finite(record: StepRecord) -> bool:
     return math.isfinite(record.train_loss) and math.isfinite(record.grad_norm)
-
-
-def _on_host(readings: Readings) -> dict[str, float]:
-    if not readings:
-        return {}
-    values = torch.stack([value.detach().to(torch.float32) for value in readings.values()]).tolist()
-    return dict(zip(readings, values, strict=True))
 
 
 def _undo_clipping(found: dict[str, float], total: float) -> None:

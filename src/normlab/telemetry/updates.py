@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from normlab.model.language_model import LanguageModel
+from normlab.model.spread_weights import local
 from normlab.telemetry.activations import Readings
 from normlab.telemetry.weight_groups import group_of, groups_of
 
@@ -19,7 +20,8 @@ class UpdateProbe:
     """``grad_norm``, ``weight_norm``, ``update_norm`` and ``update_ratio`` (update over weight norm), by role.
 
     Norms are 2-norms over all weights of a role as one vector; gains, biases and gates are one group, ``gains``. With
-    ``per_layer`` also by role and layer. The gradient is the one that the optimizer gets, after clipping.
+    ``per_layer`` also by role and layer. The gradient is the one that the optimizer gets, after clipping. Of weights
+    that are spread over devices, those that are here are read.
     """
 
     def __init__(self, model: LanguageModel, optimizer: optim.Optimizer, *, per_layer: bool):
@@ -50,9 +52,9 @@ class UpdateProbe:
     def _read_before(self, *_: Any) -> None:
         if self._is_due:
             if not self._before:
-                self._before = [torch.empty_like(parameter) for parameter in self._parameters]
+                self._before = [torch.empty_like(local(parameter)) for parameter in self._parameters]
             for before, parameter in zip(self._before, self._parameters, strict=True):
-                before.copy_(parameter)
+                before.copy_(local(parameter))
             self._read("grad_norm", [_gradient_of(parameter) for parameter in self._parameters])
 
     @torch.no_grad()
@@ -61,7 +63,7 @@ class UpdateProbe:
             return
         weight_norms = self._read("weight_norm", self._before)
         for before, parameter in zip(self._before, self._parameters, strict=True):
-            before.sub_(parameter)
+            before.sub_(local(parameter))
         update_norms = self._read("update_norm", self._before)
         self._keep("update_ratio", update_norms / weight_norms)
         self._is_due = False
@@ -81,7 +83,7 @@ class UpdateProbe:
 
 
 def _gradient_of(parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return local(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
 
 
 def _groups_of(names: Sequence[str], per_layer: bool) -> dict[str, list[int]]:

@@ -21,6 +21,13 @@ class Batch(NamedTuple):
     targets_BT: Tensor
 
 
+def in_parts(batch: Batch, most: int) -> list[Batch]:
+    """The batch in order, in parts of nearly one size, each of at most ``most`` sequences."""
+    num_parts = -(-len(batch.inputs_BT) // most)
+    parts = zip(*(tensor.tensor_split(num_parts) for tensor in batch), strict=True)
+    return [Batch(*part) for part in parts]
+
+
 MOST_GRAPHS = 64
 """How many models of different structure a process compiles before it runs others uncompiled."""
 
@@ -50,11 +57,15 @@ class Backpropagation:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The cross-entropy in nats per token; the gradients of the objective are left in the parameters."""
+        return self.of_part(batch, 1.0)
+
+    def of_part(self, part: Batch, share: float) -> Tensor:
+        """The same of a part of a batch; its gradients count by its share of the tokens, and are added up."""
         if self.hides_model:
             torch.compiler.cudagraph_mark_step_begin()  # what the last step returned may be written over
         with self.precision:
-            objective = self._objective_of(self.model, self.loss, batch)
-        objective.value.backward()
+            objective = self._objective_of(self.model, self.loss, part)
+        objective.value.backward(None if share == 1.0 else torch.full_like(objective.value, share))
         return objective.cross_entropy.detach().clone()
 
     @torch.no_grad()

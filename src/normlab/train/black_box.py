@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from normlab.core.records import StepRecord
+from normlab.train.distributed.sharding import brought_together
+from normlab.train.distributed.world import World
 from normlab.train.state import RunState
 from normlab.train.tensors import fill_model, fill_optimizer, optimizer_tensors_of, weights_of
 
@@ -41,6 +43,11 @@ class BlackBox:
         """Fill a model and its optimizer with the copy; return the state of then."""
         _fill_both(model, optimizer, self._tensors, self._optimizer_state)
         return deepcopy(self.state)
+
+    def bring_together(self, world: World) -> None:
+        """Have the copy whole at rank 0, and nothing elsewhere; every process has to call."""
+        self._tensors = brought_together(self._tensors, world)
+        self._optimizer_state = brought_together(self._optimizer_state, world)
 
     @torch.no_grad()
     def _keep(self) -> None:

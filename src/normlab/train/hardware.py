@@ -27,6 +27,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_of_process(name: str, local_rank: int) -> torch.device:
+    """The device of one of several processes of a machine: ``cuda`` means that of its number there."""
+    kind = kind_of(name)
+    if kind not in ("cpu", "cuda"):
+        kind = "cpu" if name == "auto" else kind
+    return choose_device(f"cuda:{local_rank}" if kind == "cuda" else kind)
+
+
 def kind_of(name: str) -> str:
     """``cuda`` of ``cuda:1``; of ``auto`` the best that is there: CUDA, then MPS, then the CPU."""
     if name != "auto":

@@ -11,7 +11,9 @@ from normlab.core.errors import CheckpointError
 from normlab.core.files import point_to
 from normlab.core.records import Outcome
 from normlab.core.strict_json import read_strict_json
-from normlab.train.checkpoint import STATE, load_checkpoint, save_checkpoint
+from normlab.train.checkpoint import STATE, load_checkpoint, write_checkpoint
+from normlab.train.distributed.sharding import brought_together
+from normlab.train.distributed.world import ALONE, World
 from normlab.train.finite import are_finite
 from normlab.train.intact import BEST, LAST, LAST_FINITE, LINKS, checkpoints_by_step, target_of
 from normlab.train.saved_state import FOLDER_PREFIX, read_run_state
@@ -24,11 +26,21 @@ class CheckpointKeeper:
     Kept are those that a link points to; the one before the last, to fall back to; and, to go back ``reach_steps`` at
     any time, the newest that is so old, with the oldest after it, which will be the next to be.
     A checkpoint of an interruption is none that the same run without it would have: it is kept only while it is the
-    last, and never gone back to, so that the interruption changes nothing.
+    last, and never gone back to, so that the interruption changes nothing. Of several processes all have to make the
+    same calls, but rank 0 alone writes: whole tensors, whatever is spread over devices. All of them read.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, optimizer: optim.Optimizer, *, reach_steps: int = 0):
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        *,
+        reach_steps: int = 0,
+        world: World = ALONE,
+    ):
         self.folder = folder
+        self.world = world
         self.model = model
         self.optimizer = optimizer
         self.reach_steps = reach_steps
@@ -40,16 +52,22 @@ class CheckpointKeeper:
         """
         if not self._is_finite():
             return False
+        weights = brought_together(weights_of(self.model), self.world)
+        optimizer_tensors = brought_together(optimizer_tensors_of(self.model, self.optimizer), self.world)
+        if not self.world.is_main:
+            return True
         path = self.folder / f"{FOLDER_PREFIX}{step}"
         if not is_best and target_of(self.folder / BEST) == path:
             (self.folder / BEST).unlink()  # another course of the run, before it went back
-        save_checkpoint(path, self.model, self.optimizer, state)
+        write_checkpoint(path, weights, optimizer_tensors, state)
         self._link(path, is_best)
         self._drop_all_but(self._needed_at(step))
         return True
 
     def resume_from(self, checkpoint: Path, *, is_best: bool) -> None:
         """Make the folder what it was when the checkpoint, one of it, had just been saved."""
+        if not self.world.is_main:
+            return
         self._link(self.folder / checkpoint.name, is_best)
         self._drop_all_but(self._needed_at(int(checkpoint.name.removeprefix(FOLDER_PREFIX))))
 
@@ -58,18 +76,30 @@ class CheckpointKeeper:
 
         Later ones are dropped, but for the best. Raises CheckpointError, with nothing changed, where there is none.
         """
-        for step, path in checkpoints_by_step(self.folder).items():
-            if step > before_step or _is_of_interruption(path):
+        for step in self.world.from_main(lambda: self._regular_until(before_step)):
+            path = self.folder / f"{FOLDER_PREFIX}{step}"
+            state = self._loaded(path)
+            if self.world.any(state is None):
                 continue
-            try:
-                read_run_state(path)
-                state = load_checkpoint(path, self.model, self.optimizer)
-            except CheckpointError:
-                continue
-            self._link(path, is_best=False)
-            self._drop_all_but({found for found in checkpoints_by_step(self.folder) if found <= step})
+            assert state is not None
+            if self.world.is_main:
+                self._link(path, is_best=False)
+                self._drop_all_but({found for found in checkpoints_by_step(self.folder) if found <= step})
             return state
         raise CheckpointError(f"No intact checkpoint in {self.folder} is of step {before_step} or before.")
+
+    def _regular_until(self, last_step: int) -> list[int]:
+        """The steps of the checkpoints that the run without an interruption would have, the newest first."""
+        found = checkpoints_by_step(self.folder).items()
+        return [step for step, path in found if step <= last_step and not _is_of_interruption(path)]
+
+    def _loaded(self, path: Path) -> dict[str, Any] | None:
+        """The state in a checkpoint, once it has filled weights and optimizer; None, and nothing filled, if damaged."""
+        try:
+            read_run_state(path)
+            return load_checkpoint(path, self.model, self.optimizer)
+        except CheckpointError:
+            return None
 
     def _link(self, path: Path, is_best: bool) -> None:
         for link in (*([BEST] if is_best else []), LAST_FINITE, LAST):
@@ -90,7 +120,7 @@ class CheckpointKeeper:
 
     def _is_finite(self) -> bool:
         tensors = [*weights_of(self.model).values(), *optimizer_tensors_of(self.model, self.optimizer).values()]
-        return are_finite(tensors)
+        return not self.world.any(not are_finite(tensors))
 
 
 def _is_of_interruption(path: Path) -> bool:

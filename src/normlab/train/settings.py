@@ -25,15 +25,18 @@ class DivergenceCriterion:
 class TrainerSettings:
     """How long, how much at a time, how often to look, and on what hardware.
 
-    ``batch_size`` is in sequences a step, whose windows are drawn with or without replacement; ``grad_clip`` is the
-    largest gradient norm, null for no clipping; ``val_every`` and ``checkpoint_every`` are in steps (0: only at the
+    ``global_batch`` is in sequences a step, over all devices; null is ``batch_size``, of which a device takes no more
+    at a time: what is more comes one after the other. Windows are drawn with or without replacement; ``grad_clip`` is
+    the largest gradient norm, null for no clipping; ``val_every`` and ``checkpoint_every`` are in steps (0: only at the
     end), and a validation takes ``val_tokens`` tokens, always the same. ``device=auto`` takes CUDA, then MPS, then
     the CPU; ``precision=bfloat16`` means autocast over float32 weights. ``cuda_graphs`` is for compiled runs on CUDA
-    whose kernels are so small that launching them takes the time.
+    whose kernels are so small that launching them takes the time. ``parallel`` is how one run has several devices: each
+    with all weights (ddp) or with some of them (fsdp).
     """
 
     steps: Count
     batch_size: Count
+    global_batch: Count | None
     sampling: Literal["with_replacement", "without_replacement"]
     grad_clip: Positive | None
     val_every: Count
@@ -45,3 +48,9 @@ class TrainerSettings:
     precision: Literal["float32", "bfloat16"]
     compile: bool
     cuda_graphs: bool
+    parallel: Literal["none", "ddp", "fsdp"]
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Over all devices."""
+        return self.batch_size if self.global_batch is None else self.global_batch

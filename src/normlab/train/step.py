@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn, optim
 
+from normlab.model.spread_weights import whole
 from normlab.optim.clipping import clip_gradients
 from normlab.train.backpropagation import Batch
+from normlab.train.distributed.world import ALONE, World
 from normlab.train.finite import are_finite
 
 Backpropagate = Callable[[Batch], Tensor]
@@ -39,18 +41,20 @@ def training_step(
     *,
     lr: float,
     grad_clip: float | None,
+    world: World = ALONE,
 ) -> StepResult:
     """Forward, backward, clip, update. A non-finite loss or gradient never reaches the weights.
 
-    An update can only be made in place; whether it was finite is told by the weights right after it.
+    An update can only be made in place; whether it was finite is told by the weights right after it. The result is the
+    same in all processes of the ``world``: loss and gradients are means over them, damage is anybody's.
     """
     cross_entropy = backpropagate(batch)
-    grad_norm = clip_gradients(model.parameters(), grad_clip)
+    grad_norm = whole(clip_gradients(model.parameters(), grad_clip))
     result = StepResult(*torch.stack([cross_entropy, grad_norm]).tolist(), has_damaged_weights=False)
     if result.is_finite:
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
-        result = result._replace(has_damaged_weights=not are_finite(model.parameters()))
+        result = result._replace(has_damaged_weights=world.any(not are_finite(model.parameters())))
     optimizer.zero_grad(set_to_none=True)
     return result

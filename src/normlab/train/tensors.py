@@ -8,6 +8,7 @@ from torch import Tensor, nn, optim
 
 from normlab.core.errors import CheckpointError
 from normlab.core.strict_json import shown_name
+from normlab.train.distributed.sharding import spread_like
 
 STEP = "step"
 
@@ -33,7 +34,7 @@ def fill_model(model: nn.Module, saved: Mapping[str, Tensor], source: Path | str
     check_weights(weights, saved, source)
     with torch.no_grad():
         for name, weight in weights.items():
-            weight.copy_(saved[name])
+            weight.copy_(spread_like(weight, saved[name]))
 
 
 def fill_optimizer(
@@ -49,7 +50,8 @@ def fill_optimizer(
         # The step count stays on the CPU, where torch's optimizers keep it, unless their kernels are fused.
         stays = state_name == STEP and id(parameters[name]) not in fused
         device = value.device if stays else parameters[name].device
-        optimizer.state[parameters[name]][state_name] = value.to(device, copy=True)
+        placed = value if value.ndim == 0 else spread_like(parameters[name], value)
+        optimizer.state[parameters[name]][state_name] = placed.to(device, copy=True)
 
 
 def check_weights(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor], source: Path | str) -> None:

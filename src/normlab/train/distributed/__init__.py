@@ -1,0 +1,1 @@
+"""One run on many devices: a process for each, which take every step together."""
