@@ -24,10 +24,12 @@ from normlab.train.hardware import autocast, choose_device
 
 
 def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
-    """Print the loss over the whole validation split, and add it to the run folder's evaluations.jsonl."""
+    """Print the loss over the whole validation split, and add it to a run folder's evaluations.jsonl."""
     device = choose_device(config.trainer.device)
     trained = load_trained(checkpoint, device)
     uses_own_data = config.data._target_ == DATA_OF_CHECKPOINT
+    if uses_own_data and "data" not in trained.config:
+        raise DataError(f"{trained.place} does not say what it was trained on. Type data=stories or data=text.")
     source: Source | TokenFiles = instantiate(trained.config.data if uses_own_data else config.data)
     if isinstance(source, TokenFiles):
         if source.vocab_size > trained.model.vocab_size:
@@ -37,7 +39,7 @@ def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
             )
         tokens = source.tokens("valid")
     elif trained.tokenizer is None:
-        raise DataError(f"{trained.folder.path} has no tokenizer for text. Type data=tokens data.valid=<token file>.")
+        raise DataError(f"{trained.place} has no tokenizer for text. Type data=tokens data.valid=<token file>.")
     else:
         tokens = encode_split(source, "valid", trained.tokenizer, Path(config.cache), announce).tokens
     context_length = trained.model.context_length
@@ -50,12 +52,14 @@ def evaluate(config: DictConfig, folder: RunFolder, *, checkpoint: str) -> int:
     loss = validation_loss(passes.cross_entropy, batches)
 
     name = "its own data" if uses_own_data else f"data={HydraConfig.get().runtime.choices['data']}"
-    data = plain(trained.config.data if uses_own_data else config.data)
-    result = {"checkpoint_step": trained.step, "data": data, "tokens": len(tokens), "val_loss": loss}
-    with trained.folder.evaluations.open("a", encoding="utf-8") as file:
-        file.write(encode_json(result) + "\n")
-    print(f"validation loss {loss:.4f} nats per token over {len(tokens):,} tokens of {name} (step {trained.step})")
-    print(f"recorded in: {trained.folder.evaluations}")
+    after = "" if trained.step is None else f" (step {trained.step})"
+    print(f"validation loss {loss:.4f} nats per token over {len(tokens):,} tokens of {name}{after}")
+    if trained.folder is not None:
+        data = plain(trained.config.data if uses_own_data else config.data)
+        result = {"checkpoint_step": trained.step, "data": data, "tokens": len(tokens), "val_loss": loss}
+        with trained.folder.evaluations.open("a", encoding="utf-8") as file:
+            file.write(encode_json(result) + "\n")
+        print(f"recorded in: {trained.folder.evaluations}")
     return 0
 
 

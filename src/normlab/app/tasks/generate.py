@@ -17,11 +17,11 @@ def generate(config: DictConfig, folder: RunFolder, *, checkpoint: str, prompt: 
     """Print the prompt and what the model makes of it; the text depends on the seed alone."""
     trained = load_trained(checkpoint, choose_device(config.trainer.device))
     if trained.tokenizer is None:
-        raise CheckpointError(f"{trained.folder.path} was trained on tokens without a tokenizer, so it writes no text.")
+        raise CheckpointError(f"{trained.place} has no tokenizer, so it writes no text. Name another.")
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "sample"))
     try:
         print(sample_text(trained.model, trained.tokenizer, prompt, sampler, generator))
     except FloatingPointError as error:
-        raise CheckpointError(f"{error} Choose an earlier checkpoint of {trained.folder.path}.") from None
+        raise CheckpointError(f"{error} Choose an earlier checkpoint than {trained.place}.") from None
     sys.stdout.flush()
     return 0

@@ -14,7 +14,7 @@ from normlab.core.errors import DataError
 from normlab.core.files import write_whole
 from normlab.data.bpe.encoding import recover_merges
 from normlab.data.bpe.merging import NUM_BYTES
-from normlab.data.tokenizer import BPETokenizer
+from normlab.data.tokenizer import END_OF_TEXT, BPETokenizer
 
 _VISIBLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 _HIDDEN = [value for value in range(NUM_BYTES) if value not in _VISIBLE]
@@ -74,7 +74,32 @@ def read_hugging_face(path: str | Path) -> BPETokenizer:
     A post-processor, which adds tokens around a text, is left out. Raises DataError for any other tokenizer.
     """
     try:
-        file = json.loads(Path(path).read_bytes())
+        return _bpe_of(json.loads(Path(path).read_bytes()), path)
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _no_bpe(path, error) from error
+
+
+def read_gpt2(vocab_path: str | Path, merges_path: str | Path) -> BPETokenizer:
+    """Read GPT-2's older pair, ``vocab.json`` and ``merges.txt``; ``<|endoftext|>`` is its special token.
+
+    Raises DataError as above.
+    """
+    try:
+        vocab = json.loads(Path(vocab_path).read_bytes())
+        lines = Path(merges_path).read_text(encoding="utf-8").split("\n")
+        merges = [line for line in lines if line and not line.startswith("#version")]
+        added = [{"content": END_OF_TEXT, "id": vocab[END_OF_TEXT]}] if END_OF_TEXT in vocab else []
+    except (RecursionError, TypeError, ValueError) as error:
+        raise _no_bpe(vocab_path, error) from error
+    model = {"type": "BPE", "vocab": vocab, "merges": merges}
+    return _bpe_of({"pre_tokenizer": _GPT2_SPLIT, "added_tokens": added, "model": model}, vocab_path)
+
+
+def _bpe_of(file: Mapping[str, Any], path: str | Path) -> BPETokenizer:
+    """The tokenizer that the content of a ``tokenizer.json`` describes."""
+    try:
         model = file["model"]
         _require(path, file, model)
         added = {token["content"]: token["id"] for token in file.get("added_tokens") or ()}
@@ -82,11 +107,15 @@ def read_hugging_face(path: str | Path) -> BPETokenizer:
         vocab |= {token_id: token.encode() for token, token_id in added.items()}
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         merges = [(_read(left), _read(right)) for left, right in pairs]
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} must be a tokenizer.json of byte-level BPE; it is not ({error!r}).") from error
+        raise _no_bpe(path, error) from error
     return BPETokenizer(vocab, merges, list(added))
+
+
+def _no_bpe(path: str | Path, error: Exception) -> DataError:
+    return DataError(f"{path} must be a tokenizer.json of byte-level BPE; it is not ({error!r}).")
 
 
 def write_tiktoken(tokenizer: BPETokenizer, path: str | Path) -> None:

@@ -1,0 +1,1 @@
+"""What stands in an exported folder beside the copied modules of ``normlab.model``. Imports become relative there."""
