@@ -1,6 +1,5 @@
 """A folder of transformers as a checkpoint: a Llama, or what normlab itself exported with its code."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,11 +106,11 @@ class HuggingFaceFolder:
                 raise CheckpointError(f"{self.path / INDEX} must name files beside it; it does not. Download it again.")
             return [self.path / name for name in names]
         if any(self.path.glob("*.bin")) or any(self.path.glob("*.pt*")):
-            shown = str(self.path)
+            unsafe, safe = str(self.path), f"{self.path}-safe"
             raise CheckpointError(
-                f"{self.path} must hold {WEIGHTS}; its weights are pickled, which can run any code and is never opened. "
-                'Convert it once where you trust it: python -c "from transformers import AutoModelForCausalLM as A; '
-                f'A.from_pretrained({shown!r}).save_pretrained({shown + "-safe"!r})"'
+                f"{unsafe} must hold {WEIGHTS}; its weights are pickled, which can run any code, and are never opened. "
+                'Where you trust it, type python -c "from transformers import AutoModelForCausalLM as Model; '
+                f'Model.from_pretrained({unsafe!r}).save_pretrained({safe!r})" and take {safe}.'
             )
         raise CheckpointError(f"{self.path} must hold {WEIGHTS}; it does not. Download the folder again.")
 

@@ -19,11 +19,7 @@ def export(config: DictConfig, folder: RunFolder, *, checkpoint: str, format: Li
     Raises ConfigError where the folder holds something already.
     """
     trained = load_trained(checkpoint, choose_device("cpu"))
-    if output is None and trained.folder is None:
-        raise ConfigError(f"output must name a new folder where {checkpoint} is no run. Type output=<folder>.")
-    target = Path(output) if output is not None or trained.folder is None else trained.folder.path / format
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise ConfigError(f"output must be a new or an empty folder; '{target}' is there. Type output=<folder>.")
+    target = _free_folder(checkpoint, trained.folder, output, format)
     differences = write_folder(trained, target)
     if trained.tokenizer is None:
         announce("note: no tokenizer is written: the model was trained on tokens without one.")
@@ -33,3 +29,13 @@ def export(config: DictConfig, folder: RunFolder, *, checkpoint: str, format: Li
         print("a Llama: transformers opens it as LlamaForCausalLM")
     print(f"exported to: {shown_path(target.absolute())}")
     return 0
+
+
+def _free_folder(checkpoint: str, run: RunFolder | None, output: str | None, name: str) -> Path:
+    """``output``, or else a folder of the name in the run's."""
+    if output is None and run is None:
+        raise ConfigError(f"output must name a new folder where {checkpoint} is no run. Type output=<folder>.")
+    path = run.path / name if output is None and run is not None else Path(str(output))
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise ConfigError(f"output must be a new or an empty folder; '{path}' is there. Type output=<folder>.")
+    return path

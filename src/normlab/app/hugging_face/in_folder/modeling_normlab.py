@@ -29,6 +29,8 @@ class NormlabForCausalLM(PreTrainedModel, GenerationMixin):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
     ) -> CausalLMOutput:
         """Logits ``BTV``. What the mask leaves out on the left is cut off, so that positions count from the text."""
+        if kwargs.get("past_key_values") is not None:
+            raise ValueError("The model keeps no cache, so generate takes use_cache=False; got a cache.")
         if input_ids.shape[-1] > self.config.max_position_embeddings:
             raise ValueError(
                 f"The model's context is {self.config.max_position_embeddings} tokens; got {input_ids.shape[-1]}."
@@ -46,17 +48,13 @@ class NormlabForCausalLM(PreTrainedModel, GenerationMixin):
         rows = [self.language_model(row[None, start:])[0] for row, start in zip(tokens_BT, starts, strict=True)]
         return torch.stack([nn.functional.pad(row, (0, 0, start, 0)) for row, start in zip(rows, starts, strict=True)])
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
-        """The whole text at every step."""
-        return {"input_ids": input_ids, "attention_mask": kwargs.get("attention_mask")}
-
     def get_input_embeddings(self) -> nn.Module:
         """Where tokens become vectors."""
-        return self.language_model.token_embedding
+        return self.get_submodule("language_model.token_embedding")
 
     def get_output_embeddings(self) -> nn.Module:
         """Where vectors become logits."""
-        return self.language_model.head
+        return self.get_submodule("language_model.head")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -66,4 +64,4 @@ class NormlabForCausalLM(PreTrainedModel, GenerationMixin):
             with torch.device("cpu"):
                 self._constants = dict(self.config.build().named_buffers(prefix="language_model"))
         for key in module._non_persistent_buffers_set:
-            module._buffers[key].copy_(self._constants[f"{name}.{key}"])
+            getattr(module, key).copy_(self._constants[f"{name}.{key}"])

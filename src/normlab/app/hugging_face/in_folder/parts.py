@@ -1,4 +1,4 @@
-"""The parts that a configuration may name. In an exported folder this module lists those of its model, and no others."""
+"""The parts that a configuration may name; in an exported folder those of its model, and no others."""
 
 from typing import Any
 
