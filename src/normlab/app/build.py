@@ -14,6 +14,7 @@ from torch import optim
 from normlab.app.canonical import sequences_per_step
 from normlab.app.mapped_files import check_not_cut
 from normlab.app.memory import check_memory
+from normlab.app.starting import starting_point
 from normlab.core.errors import ConfigError, DataError
 from normlab.core.seeding import derive_seed
 from normlab.data.disk import Announce
@@ -66,13 +67,20 @@ def build_experiment(config: DictConfig, announce: Announce, world: World = ALON
     device = choose_device(settings.device) if alone else device_of_process(settings.device, world.local_rank)
     flush_denormals()
     keep_freed_memory()
+    start = starting_point(config, announce)
     source: Source | TokenFiles = instantiate(config.data)
-    corpus = world.main_first(
-        lambda: prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
-    )
+
+    def prepare() -> Corpus:
+        prepared = prepare_corpus(source, instantiate(config.tokenizer), Path(config.cache), announce)
+        check_lengths(prepared, config.model.context_length, world.size)
+        return prepared
+
+    corpus = world.main_first(prepare)
     batches = build_batches(config, corpus, device, world)
     check_memory(lambda: instantiate(config.model)(corpus.vocab_size, attention=instantiate(config.attention)))
     model = build_model(config, corpus.vocab_size, device)
+    if start is not None:
+        start.fill(model, corpus, announce)
     if settings.parallel == "fsdp" and world.size > 1:
         spread(model, world)
     loss: Loss = instantiate(config.loss)
@@ -178,15 +186,7 @@ def _batch(tokens: TokenArray, offsets: Tokens, context_length: int, device: tor
 
 
 def build_batches(config: DictConfig, corpus: Corpus, device: torch.device, world: World = ALONE) -> Batches:
-    """The run's batches; raises DataError where a split is too short for one, or for a window to each process."""
-    for split in ("train", "valid"):
-        check_length(getattr(corpus, split), split, config.model.context_length)
-    num_windows = (len(corpus.valid) - 1) // config.model.context_length
-    if num_windows < world.size:
-        raise DataError(
-            f"The valid split must hold a window of model.context_length={config.model.context_length} tokens for each "
-            f"of {world.size} devices; it holds {num_windows}. Give it a longer text."
-        )
+    """The run's batches."""
     return Batches(
         corpus=corpus,
         context_length=config.model.context_length,
@@ -209,6 +209,18 @@ def _offset_sampler(config: DictConfig, corpus: Corpus) -> OffsetSampler:
         raise ConfigError("data=mix is drawn with replacement only. Type trainer.sampling=with_replacement.")
     mixture = corpus.mixture
     return lambda num_tokens, **keywords: mixture.offsets(**keywords)
+
+
+def check_lengths(corpus: Corpus, context_length: int, num_devices: int) -> None:
+    """Raise DataError where a split is too short for one window, or that of validation for one to each device."""
+    for split in ("train", "valid"):
+        check_length(getattr(corpus, split), split, context_length)
+    num_windows = (len(corpus.valid) - 1) // context_length
+    if num_windows < num_devices:
+        raise DataError(
+            f"The valid split must hold a window of model.context_length={context_length} tokens for each of "
+            f"{num_devices} devices; it holds {num_windows}. Give it a longer text."
+        )
 
 
 def check_length(tokens: TokenArray, split: str, context_length: int) -> None:

@@ -139,6 +139,7 @@ def _run_job_of_sweep(config: DictConfig, folder: RunFolder, number: int) -> Job
         if failure.is_ours:
             traceback.print_exc()
         announce(f"error: {folder.path.name}: {failure.line}")
+        this_world().abandon()
         return JobEnd(CRASH, failure.line)
 
 
@@ -150,6 +151,7 @@ def _run_task(config: DictConfig, folder: RunFolder) -> JobEnd:
     except (UserError, InstantiationException) as error:
         folder.discard_if_unused()
         announce(f"error: {_one_line(error)}")
+        this_world().abandon()
         return JobEnd(WRONG_INPUT, _one_line(error))
     except MainFailed as failed:
         return JobEnd(failed.exit_code)

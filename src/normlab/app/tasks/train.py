@@ -83,6 +83,7 @@ def _train(config: DictConfig, folder: RunFolder, prompt: str, sampler: Sampler,
         if not world.is_main:
             raise explained from None if explained is not error else error
         state.outcome, facts.error = _told(explained, config, folder)
+        world.abandon()
     if world.is_main:
         write_if_possible(folder.summary, lambda: folder.write_summary(summarise(state, facts)))
         _say_how_it_ended(state, facts, folder)

@@ -35,6 +35,8 @@ class Group(World):
     def __init__(self, place: Place, watch: Watch):
         self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
         self._watch = watch
+        self._has_failed_together = False
+        self._is_abandoned = False
 
     def mean(self, value: Tensor) -> Tensor:
         total = value.clone()
@@ -60,11 +62,13 @@ class Group(World):
         if not self.is_main:
             told = json.loads(self._text_of_main(""))
             if "exit_code" in told:
+                self._has_failed_together = True
                 raise MainFailed(told["exit_code"])
             return told["made"]
         try:
             made = make()
         except BaseException as error:
+            self._has_failed_together = True
             self._text_of_main(json.dumps({"exit_code": WRONG_INPUT if isinstance(error, UserError) else CRASH}))
             raise
         self._text_of_main(json.dumps({"made": made}))
@@ -75,6 +79,9 @@ class Group(World):
         self.from_main(lambda: made.append(make()))
         return made[0] if self.is_main else make()
 
+    def abandon(self) -> None:
+        self._is_abandoned = not self._has_failed_together
+
     def explained(self, error: Exception) -> Exception:
         if isinstance(error, UserError | PeerLost | MainFailed) or OF_NETWORK.search(str(error)) is None:
             return error
@@ -82,6 +89,8 @@ class Group(World):
 
     def part(self) -> None:
         """Wait for all others to be done, then watch over them no longer."""
+        if self._is_abandoned:
+            return
         dist.barrier()
         self._watch.end()
         dist.barrier()

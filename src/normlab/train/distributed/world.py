@@ -60,6 +60,9 @@ class World:
         """What ``make`` returns, called by rank 0, then by all others; MainFailed as above."""
         return make()
 
+    def abandon(self) -> None:
+        """This process ends by itself, with something that it alone has met: it waits for no other any more."""
+
     def explained(self, error: Exception) -> Exception:
         """The error, or where it came of another process that is gone, one that names that."""
         return error
