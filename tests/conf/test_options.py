@@ -13,7 +13,7 @@ MICRO = [
 ]  # fmt: skip
 HEAVY = ["model.width=32", "model.num_layers=2", "model.num_heads=2", "model.context_length=32"]
 SPECIAL = {
-    "tokenizer": ["file"],
+    "tokenizer": ["file", "from_checkpoint"],
     "trainer": ["ddp", "fsdp"],  # several processes
     "task": ["evaluate", "generate", "tokenize", "inspect", "autopsy", "report", "watch", "export"],  # train nothing
     "data": [

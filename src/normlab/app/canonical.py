@@ -6,6 +6,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from normlab.app.starting import canonical_start
 from normlab.app.targets import IDENTITY, target_of
 from normlab.core.fingerprint import fingerprint
 from normlab.data.source import Source
@@ -36,6 +37,7 @@ def canonical(config: DictConfig) -> dict[str, Any]:
         groups["trainer"]["checkpoint_every"] = config.trainer.checkpoint_every
     source: Source = hydra.utils.instantiate(config.data)
     groups["data"] = {"train": source.identity("train"), "valid": source.identity("valid")}
+    groups |= canonical_start(config)
     _without_norm_no_placement(groups)
     _unit_scale_has_no_roles(groups)
     return groups

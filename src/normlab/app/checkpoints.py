@@ -12,7 +12,8 @@ from normlab.app.announce import announce
 from normlab.app.build import build_model
 from normlab.app.hugging_face.folder import HuggingFaceFolder
 from normlab.app.recorded import recorded_config
-from normlab.app.targets import admitted_packages, check_targets
+from normlab.app.saved import HUGGING_FACE
+from normlab.app.targets import admitted_packages
 from normlab.core.errors import CheckpointError
 from normlab.core.run_folder import RunFolder
 from normlab.data.tokenizer import Tokenizer, load_tokenizer
@@ -23,7 +24,6 @@ from normlab.train.saved_state import run_state_from
 from normlab.train.tensors import fill_model, weights_of
 
 EMBEDDING = "token_embedding.weight"
-HUGGING_FACE = "hf:"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def load_trained(path: str, device: torch.device) -> Trained:
 
 def _from_hugging_face(path: Path, admitted: list[str], device: torch.device) -> Trained:
     folder = HuggingFaceFolder.open(path)
-    config = OmegaConf.create(folder.architecture())
-    check_targets(config, admitted)
+    config = OmegaConf.create(folder.architecture(admitted))
     weights, tokenizer = folder.weights(), folder.tokenizer()
     vocab_size = len(weights[EMBEDDING]) if EMBEDDING in weights else 0
     if tokenizer is not None and tokenizer.vocab_size > vocab_size:

@@ -52,7 +52,7 @@ def _rotary_pairs_channels(config: DictConfig) -> None:
 
 
 def _training_data_is_named(config: DictConfig) -> None:
-    if "checkpoint" not in config and config.data._target_ == DATA_OF_CHECKPOINT:
+    if "checkpoint" not in config.task and config.data._target_ == DATA_OF_CHECKPOINT:
         raise ConfigError("data=from_checkpoint is for task=evaluate. Type data=stories or data=text.")
 
 
@@ -62,7 +62,7 @@ def _cuda_graphs_are_compiled(config: DictConfig) -> None:
 
 
 def _checkpoint_decides_the_model(config: DictConfig) -> None:
-    given = next((key for key in ("checkpoint", "run", "sweep") if key in config), None)
+    given = next((key for key in ("checkpoint", "run", "sweep") if key in config.task), None)
     if given is None:
         return
     for override in config.hydra.overrides.task:

@@ -1,10 +1,11 @@
 """A folder of transformers as a checkpoint: a Llama, or what normlab itself exported with its code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,6 +15,7 @@ from normlab.app.hugging_face.llama_config import num_key_value_heads, sizes_in
 from normlab.app.hugging_face.llama_form import Architecture, llama_architecture
 from normlab.app.hugging_face.llama_weights import from_llama, names_of_llama
 from normlab.app.hugging_face.tokenizer_files import read_tokenizer
+from normlab.app.targets import check_targets
 from normlab.core.errors import CheckpointError, DataError
 from normlab.core.strict_json import read_strict_json
 from normlab.data.tokenizer import Tokenizer
@@ -47,11 +49,18 @@ class HuggingFaceFolder:
             )
         return cls(path, config)
 
-    def architecture(self) -> Architecture:
-        """The groups ``model`` and ``attention`` of a configuration that builds this model."""
+    def architecture(self, admitted: Sequence[str]) -> Architecture:
+        """The groups ``model`` and ``attention`` of a configuration that builds this model.
+
+        Raises ConfigError where it names code outside of the ``admitted`` packages.
+        """
         if self.config["model_type"] == "llama":
             return llama_architecture(sizes_in(self.config, self.path / CONFIG))
-        return self.config["architecture"]
+        architecture = self.config.get("architecture")
+        if not isinstance(architecture, dict) or architecture.keys() != {"model", "attention"}:
+            raise CheckpointError(f"{self.path / CONFIG} must hold an architecture; it does not. Export the run again.")
+        check_targets(OmegaConf.create(architecture), admitted)
+        return architecture
 
     def weights(self) -> dict[str, Tensor]:
         """By our names; raises CheckpointError where the files hold other weights than the configuration says."""
@@ -88,14 +97,14 @@ class HuggingFaceFolder:
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors by the names in the files."""
         tensors: dict[str, Tensor] = {}
-        for file in self._files():
+        for file in self.weight_files():
             try:
                 tensors |= load_file(file)
             except (SafetensorError, ValueError, OSError) as error:
                 raise CheckpointError(f"{file} is no valid safetensors file: {error}. Download it again.") from None
         return tensors
 
-    def _files(self) -> list[Path]:
+    def weight_files(self) -> list[Path]:
         """The one file, or those that the index names."""
         if (self.path / WEIGHTS).is_file():
             return [self.path / WEIGHTS]
