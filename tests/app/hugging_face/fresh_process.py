@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -11,9 +12,8 @@ def main(texts: list[str], context: str, continuation: str, folders: list[str]) 
     """Logits, ids, texts, the log-likelihood of a continuation, and a greedy one, of every folder."""
     found = {}
     for folder in folders:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=True, output_loading_info=True, attn_implementation="eager"
-        )
+        opened: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+        model, loading = opened
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
         asked, said = ([tokenizer.bos_token_id, *tokenizer(context).input_ids], tokenizer(continuation).input_ids)
         with torch.no_grad():

@@ -20,8 +20,9 @@ from normlab.model.sampling import Sampler, sample_text
 from normlab.train.tensors import weights_of
 
 TEXTS = [
-    "", " ", "\n\n \t x", "The cat  sat.", "it's we'll 'tis", "123 4567", "ümläut ß ñ", "日本語 テキスト", "👩‍👩‍👧 e\u0301",
-    "a<|endoftext|>b", "<|endoftext|><|endoftext|>", "<|endoftext| >", "\u00a0\u2003x\u200b", "\x00\x7f", "trailing  ",
+    "", " ", "\n\n \t x", "The cat  sat.", "it's we'll 'tis", "123 4567", "ümläut ß ñ", "日本語 テキスト",
+    "\U0001f469\u200d\U0001f467 e\u0301", "a<|endoftext|>b", "<|endoftext|><|endoftext|>", "<|endoftext| >",
+    "\u00a0\u2003x\u200b", "\x00\x7f", "trailing  ",
 ]  # fmt: skip
 CONTEXT, CONTINUATION = "The cat", " sat on the mat"
 GREEDY = Sampler(temperature=0.0, top_k=0, top_p=1.0, max_tokens=8)
