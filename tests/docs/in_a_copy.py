@@ -1,0 +1,57 @@
+"""Run by test_howto.py in a copy of the project that has everything the how-tos add: do their commands work?"""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tests.commands import commands_of, first_run_of, is_run, sized, write_texts
+
+HOWTOS = Path(__file__).resolve().parents[2] / "docs" / "howto"
+RUNS = [
+    pytest.param(line, id=f"{page.stem}: {line}")
+    for page in sorted(HOWTOS.glob("*.md"))
+    for line in commands_of(page.read_text())
+    if is_run(line)
+]
+
+
+@pytest.mark.parametrize("command_line", RUNS)
+def test_the_commands_of_the_how_tos_run(command_line: str, command, tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    first = first_run_of(command_line)
+    assert first is None or command(*first).exit_code == 0
+    said = command(*sized(command_line))
+    assert said.exit_code == 0, said.err
+    assert said.out
+
+
+def test_the_added_statistic_is_in_the_metrics(command, tmp_path: Path) -> None:
+    (line,) = [line for line in commands_of((HOWTOS / "statistic.md").read_text()) if is_run(line)]
+    assert command(*sized(line), "hydra.run.dir=run").exit_code == 0
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert math.isfinite(first["activation_kurtosis/residual/layer_0"])
+
+
+def test_a_wrong_value_of_the_added_norm_gets_the_line_that_the_page_shows(command) -> None:
+    said = command("model/norm=half", "model.norm.eps=-1")
+    page = " ".join((HOWTOS / "norm.md").read_text().split())
+    assert said.exit_code == 2
+    assert said.err.strip().removeprefix("error: ") in page
+
+
+def test_a_line_without_the_field_is_told(command, tmp_path: Path) -> None:
+    write_texts(tmp_path)
+    said = command("data=json_lines", "data.train=a.jsonl", "data.valid=b.jsonl", "data.field=body")
+    assert said.exit_code == 2
+    assert "line 1 of a.jsonl is not" in said.err
+
+
+def test_the_added_experiment_is_reported_with_its_claims(command, tmp_path: Path) -> None:
+    (line,) = [
+        line for line in commands_of((HOWTOS / "experiment.md").read_text()) if line.endswith("n experiment=warmup")
+    ]
+    assert command(*sized(line), "hydra.sweep.dir=sweep").exit_code == 0
+    report = (tmp_path / "sweep" / "report" / "report.md").read_text()
+    assert "Is warmup a substitute for norms?" in report
+    assert "Without norms some runs die, with warmup too." in report
