@@ -123,7 +123,7 @@ def _checked(composed: Composer, overrides: list[str], only_shown: bool, notes: 
     check_schema(config, partial(composed.defaults, overrides))
     validate(config)
     notes.update(dict.fromkeys(choice_in_words(config)))
-    if not only_shown and "checkpoint" not in config:
+    if not only_shown and "checkpoint" not in config.task:
         notes.update(dict.fromkeys(check_data(config)))
     if config.get("resume") not in (None, AUTO):
         check_same_experiment(config, admitted)
