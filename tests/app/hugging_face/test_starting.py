@@ -1,11 +1,12 @@
 """A run that starts from the weights of another."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.app.hugging_face.conftest import MICRO, Exports
 
 from normlab.train.intact import find_checkpoint
@@ -38,7 +39,9 @@ def test_an_ablation_takes_over_what_both_have(at_exports: Path, command, tmp_pa
     for name, weight in after.items():
         torch.testing.assert_close(weight, before[name], atol=1e-9, rtol=0)
     assert summary(tmp_path / "own")["fingerprint"] == summary(tmp_path / "hf")["fingerprint"]
-    command(*SHORT, f"checkpoint={at_exports / 'no_norm'}", SAME_TOKENS, "model/norm=none", "seed=5", "hydra.run.dir=b")
+    weights = load_file(shutil.copytree(llama / "hf", tmp_path / "other") / "model.safetensors")
+    save_file({**weights, "lm_head.weight": -weights["lm_head.weight"]}, tmp_path / "other" / "model.safetensors")
+    command(*SHORT, "checkpoint=hf:other", SAME_TOKENS, "model/norm=none", "seed=5", "hydra.run.dir=b")
     assert summary(tmp_path / "b")["fingerprint"] != summary(tmp_path / "own")["fingerprint"]
 
 
