@@ -53,7 +53,7 @@ def _one_rate_and_seed(argument: str) -> str:
 
 def first_run_of(command_line: str) -> list[str] | None:
     """The arguments of the run or sweep that the command's placeholder stands for; None where it has none."""
-    if "<date>" not in command_line:
+    if "<date>" not in command_line or "--multirun" in command_line:  # such a sweep may also begin there
         return None
     fatal = FATAL if "task=autopsy" in command_line else []
     is_sweep = FOLDERS["multirun/<date>/<time>"] in " ".join(sized(command_line))

@@ -43,7 +43,7 @@ def test_what_the_how_tos_add_works_and_comes_under_the_tests_that_hold_for_all(
             "pytest",
             "-q",
             "-p",
-            "no:cacheprovider", "--durations=12",
+            "no:cacheprovider",
             "tests/docs/in_a_copy.py",
             *tests,
             *FOUND_BY_THEMSELVES,

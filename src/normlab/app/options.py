@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from normlab.app.option_file import OptionFile
+
 CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
 
 
@@ -15,9 +17,9 @@ def group_descriptions() -> dict[str, dict[str, str]]:
     return dict(sorted(groups.items()))
 
 
-def help_text() -> str:
-    """All options, one a line, for ``--help``."""
-    lines = []
+def help_text(task: str) -> str:
+    """The keys of the chosen task, then all options, one a line, for ``--help``."""
+    lines = [*_keys_of_task(task), "Groups and their options:", ""]
     for group, options in group_descriptions().items():
         lines.append(group)
         lines += [f"  {option:<18} {description}" for option, description in options.items()]
@@ -32,6 +34,17 @@ def markdown_table() -> str:
         for option, description in options.items()
     ]
     return "\n".join(["| group | option | what it is |", "|---|---|---|", *rows])
+
+
+def _keys_of_task(task: str) -> list[str]:
+    """What ``task=…`` takes at the top, a line a key; nothing where it takes nothing."""
+    path = CONFIG_FOLDER / "task" / f"{task}.yaml"
+    if not path.is_file():
+        return []
+    keys = [key for key in OptionFile(path, CONFIG_FOLDER).keys if "." not in key.name and not key.name.startswith("_")]
+    shown = [(f"{key.name}={key.value.replace('???', '…')}", key.remark) for key in keys]
+    lines = [f"  {typed:<18} {remark}".rstrip() for typed, remark in shown]
+    return [f"task={task}: {_first_comment(path)}", *lines, ""] if lines else []
 
 
 def _first_comment(path: Path) -> str:
