@@ -2,12 +2,15 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 RUN = "python src/run.py"
 FATAL = ["model/norm=none", "init.scale.factor=1e30", "init.scale.roles=[ffn_down]"]
 STORIES = ["data.num_train_stories=200", "data.num_valid_stories=20"]
 SMALL = ["model=micro", "trainer.steps=2", "trainer.val_tokens=256", *STORIES, "tokenizer.vocab_size=300"]
+QUICK = ["logger=none", "telemetry=none", "tokenizer=bytes"]
+"""What else spares time, where neither figures nor curves are looked at: for ``sized``."""
 FOLDERS = {"outputs/<date>/<time>": "outputs/first", "multirun/<date>/<time>": "multirun/first"}
 WITHOUT_TRAINING = (
     "resume=outputs", "task=generate", "task=evaluate", "task=autopsy", "task=export", "task=report", "task=watch",
@@ -27,8 +30,11 @@ def is_run(command_line: str) -> bool:
     return command_line.startswith(RUN)
 
 
-def sized(command_line: str) -> list[str]:
-    """The arguments of a command, with what makes it small, and real folders in its placeholders."""
+def sized(command_line: str, further: Sequence[str] = ()) -> list[str]:
+    """The arguments of a command, with what makes it small, and real folders in its placeholders.
+
+    A training gets ``further`` ones, too.
+    """
     for placeholder, folder in FOLDERS.items():
         command_line = command_line.replace(placeholder, folder)
     arguments = [_one_rate_and_seed(text) for text in shlex.split(re.sub(r"range\(\d+\)", "0", command_line))[2:]]
@@ -39,7 +45,17 @@ def sized(command_line: str) -> list[str]:
     if any(argument.startswith("experiment=") for argument in arguments):
         arguments += ["optimizer.lr=1e-3", "attention/softmax=naive", *({"seed=0"} - set(arguments))]
     has_stories = not any(argument.startswith("data=") for argument in arguments)
-    return [*arguments, *(size for size in SMALL if has_stories or size not in STORIES)]
+    return [*arguments, *_fitting(SMALL, further, has_stories), *further]
+
+
+def _fitting(sizes: Sequence[str], further: Sequence[str], has_stories: bool) -> list[str]:
+    """Those that the data and the tokenizer have."""
+    has_vocabulary = "tokenizer=bytes" not in further
+    return [
+        size
+        for size in sizes
+        if (has_stories or size not in STORIES) and (has_vocabulary or not size.startswith("tokenizer."))
+    ]
 
 
 def _one_rate_and_seed(argument: str) -> str:
