@@ -4,6 +4,10 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.conftest import Command
 
 RUN = "python src/run.py"
 FATAL = ["model/norm=none", "init.scale.factor=1e30", "init.scale.roles=[ffn_down]"]
@@ -84,3 +88,13 @@ def write_texts(folder: Path) -> None:
         (folder / name).write_text(text)
     for name in ("a.jsonl", "b.jsonl"):
         (folder / name).write_text(f'{{"text": "{text}"}}\n' * 4)
+
+
+def check_it_runs(command_line: str, command: "Command", folder: Path, further: Sequence[str] = ()) -> None:
+    """Run it small, after what its placeholder stands for, in the folder in which ``command`` works."""
+    write_texts(folder)
+    first = first_run_of(command_line)
+    assert first is None or command(*first).exit_code == 0
+    said = command(*sized(command_line, further))
+    assert said.exit_code == 0, said.err
+    assert said.out

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.commands import SMALL, commands_of, first_run_of, is_run, sized, write_texts
+from tests.commands import SMALL, check_it_runs, commands_of, is_run
 from tests.docs.added_files import ROOT, copy_project, follow
 
 from normlab.app.options import markdown_table
@@ -29,12 +29,7 @@ def test_every_command_is_known_to_these_tests() -> None:
 
 @pytest.mark.parametrize("command_line", RUNS)
 def test_the_commands_run(command_line: str, command, tmp_path: Path) -> None:
-    write_texts(tmp_path)
-    first = first_run_of(command_line)
-    assert first is None or command(*first).exit_code == 0
-    said = command(*sized(command_line))
-    assert said.exit_code == 0, said.err
-    assert said.out
+    check_it_runs(command_line, command, tmp_path)
 
 
 def test_tensorboard_finds_the_runs(command, tmp_path: Path) -> None:

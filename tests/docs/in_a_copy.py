@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.commands import QUICK, commands_of, first_run_of, is_run, sized, write_texts
+from tests.commands import QUICK, check_it_runs, commands_of, is_run, sized
 
 HOWTOS = Path(__file__).resolve().parents[2] / "docs" / "howto"
 RUNS = [
@@ -18,12 +18,7 @@ RUNS = [
 
 @pytest.mark.parametrize("command_line", RUNS)
 def test_the_commands_of_the_how_tos_run(command_line: str, command, tmp_path: Path) -> None:
-    write_texts(tmp_path)
-    first = first_run_of(command_line)
-    assert first is None or command(*first).exit_code == 0
-    said = command(*sized(command_line, QUICK))
-    assert said.exit_code == 0, said.err
-    assert said.out
+    check_it_runs(command_line, command, tmp_path, QUICK)
 
 
 def test_the_added_statistic_is_in_the_metrics(command, tmp_path: Path) -> None:

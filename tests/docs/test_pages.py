@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.commands import QUICK, commands_of, first_run_of, is_run, sized, write_texts
+from tests.commands import QUICK, check_it_runs, commands_of, is_run
 from tests.docs.added_files import ROOT
 
 DOCS = ROOT / "docs"
@@ -48,12 +48,7 @@ def test_every_how_to_that_adds_something_is_tried() -> None:
 
 @pytest.mark.parametrize("command_line", RUNS)
 def test_the_commands_run(command_line: str, command, tmp_path: Path) -> None:
-    write_texts(tmp_path)
-    first = first_run_of(command_line)
-    assert first is None or command(*first).exit_code == 0
-    said = command(*sized(command_line, QUICK))
-    assert said.exit_code == 0, said.err
-    assert said.out
+    check_it_runs(command_line, command, tmp_path, QUICK)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
