@@ -16,7 +16,7 @@ PAGES = [
 OF_HOWTOS = {"norm", "optimizer", "data-source", "experiment", "statistic"}
 """Their commands need what the pages add: tests/docs/test_howto.py."""
 TO_SET_UP = {"uv sync", "source .venv/bin/activate", "uv sync --extra submitit", "pytest tests/model/test_norms.py",
-             "pytest -n auto", ".ci/run"}  # fmt: skip
+             "pytest -n auto", ".ci/run", "uv sync --extra notebook"}  # fmt: skip
 """What made the environment of these tests, and what runs them."""
 ELSEWHERE = {
     'eval "$(python src/run.py --shell-completion install=bash)"': "tests/docs/test_shell_completion.py",
