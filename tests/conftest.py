@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import torch
 from tests.parts import model_with
 
 from normlab.app.cli import main
@@ -23,6 +24,13 @@ from normlab.model.language_model import LanguageModel
 
 settings.register_profile("untimed", deadline=None)  # the processor may be busy with other tests
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def denormal_numbers() -> Iterator[None]:
+    """A run flushes them to zero for as long as its process lives; tests, which share one, are about all numbers."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

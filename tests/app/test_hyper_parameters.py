@@ -35,9 +35,11 @@ def test_a_sweep_tells_what_it_varies_also_where_that_is_no_group(command, text_
 
 
 def test_a_run_of_its_own_is_an_arm_by_its_rate(command, text_data, tmp_path: Path) -> None:
-    said = command(*SMALL, *text_data, "schedule.warmup_steps=0", "optimizer.lr=0.25", "hydra.run.dir=run")
+    parts = ("trainer.batch_size=2", "trainer.global_batch=4")
+    said = command(*SMALL, *text_data, *parts, "schedule.warmup_steps=0", "optimizer.lr=0.25", "hydra.run.dir=run")
     assert said.exit_code == 0, said.err
     start, experiment = told(tmp_path / "run")
+    assert start.hparams["trainer.batch_size"].number_value == 4
     assert start.group_name.startswith("lr=0.25 (")
     assert set(start.hparams) == {info.name for info in experiment.hparam_infos}
     assert not [info.name for info in experiment.hparam_infos if info.differs]

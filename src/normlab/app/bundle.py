@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import nn, optim
 
 from normlab.app.build import build_schedule
+from normlab.app.canonical import sequences_per_step
 from normlab.autopsy.finding import FirstNonfinite
 from normlab.autopsy.replay import first_nonfinite
 from normlab.core.errors import CheckpointError
@@ -52,7 +53,7 @@ def load_bundle(folder: RunFolder, config: DictConfig, model: nn.Module, optimiz
         raise CheckpointError(
             f"{folder.bundle / BATCH} is missing or damaged, so the fatal step cannot be replayed. Start the run again."
         ) from None
-    shape = (config.trainer.batch_size, config.model.context_length)
+    shape = (sequences_per_step(config.trainer), config.model.context_length)
     if any(ids.dtype != torch.int64 or tuple(ids.shape) != shape for ids in (inputs_BT, targets_BT)):
         raise CheckpointError(
             f"{folder.bundle / BATCH} must hold two arrays of {shape[0]} rows of {shape[1]} token ids; it does not. "

@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.app.canonical import canonical, fingerprint_of
+from normlab.app.canonical import canonical, fingerprint_of, sequences_per_step
 from normlab.app.mode import is_in_sweep
 from normlab.app.options import group_descriptions
 from normlab.app.sweeps.plan import SweepPlan
@@ -17,11 +17,11 @@ from normlab.telemetry.hyper_parameters import HyperParameters
 
 NOT_STUDIED = ("data", "experiment", "hydra", "logger", "size", "task", "telemetry", "tokenizer", "trainer")
 QK_NORM = "model/norm@model.qk_norm"
-RATE = "optimizer.lr"
+RATE, BATCH = "optimizer.lr", "trainer.batch_size"
 NUMBERS = (
     "model.width", "model.num_layers", "model.num_heads", "model.context_length", "init.scale.factor",
     "attention.scale.factor", RATE, "optimizer.weight_decay", "schedule.warmup_steps", "trainer.steps",
-    "trainer.batch_size",
+    BATCH,
 )  # fmt: skip
 """Those that every run has: TensorBoard's parallel view leaves out a run that lacks one of its axes.
 
@@ -52,11 +52,17 @@ def hyper_parameters(config: DictConfig) -> HyperParameters:
     return HyperParameters(
         arm=f"{label_of(chosen, config.optimizer.lr)} ({own})",
         options=options,
-        numbers={key: float(OmegaConf.select(config, key)) for key in NUMBERS},
+        numbers=_numbers(config),
         legal_options=legal,
         number_keys=NUMBERS,
         varied=[] if plan is None else _varied(plan),
     )
+
+
+def _numbers(config: DictConfig) -> dict[str, float]:
+    """Of the keys that every run has; the batch is that of a step, however much of it a device takes at a time."""
+    numbers = {key: float(OmegaConf.select(config, key)) for key in NUMBERS}
+    return numbers | {BATCH: float(sequences_per_step(config.trainer))}
 
 
 def _plan() -> SweepPlan | None:

@@ -26,7 +26,15 @@ def test_values_are_no_part_of_it(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "choice", ["model/norm=none", "model.width=16", "loss=z_loss", "trainer.batch_size=3", "attention/clamp=soft"]
+    "choice",
+    [
+        "model/norm=none",
+        "model.width=16",
+        "loss=z_loss",
+        "trainer.batch_size=3",
+        "trainer.global_batch=4",
+        "attention/clamp=soft",
+    ],  # fmt: skip
 )
 def test_structure_is(choice: str) -> None:
     assert graph() != graph(choice)

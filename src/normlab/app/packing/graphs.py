@@ -9,7 +9,7 @@ from normlab.app.canonical import plain
 from normlab.app.validate import TRAIN
 
 OF_GRAPH = ("model", "attention", "loss", "data", "tokenizer", "device")
-OF_TRAINER = ("batch_size", "precision", "compile", "device")
+OF_TRAINER = ("batch_size", "global_batch", "precision", "compile", "device")
 """All else, as seed, init, optimizer, schedule, clipping and length, is each run's own."""
 VALUES = ("limit",)
 """Keys of a model's parts that are values within a graph: the limits of clamps and caps."""
