@@ -16,6 +16,8 @@ from tests.app.run_differences import differences
 from tests.app.sweeps.ending import ENDS, SPARED
 from tests.app.sweeps.sweeping import LOGGED, QUICK, SMALL, SWEEP, outcomes, runs, steps_taken, table
 
+from normlab.app.launchers import PLUGINS
+
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_SECONDS = 300
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -117,23 +119,29 @@ def test_a_launcher_that_cannot_start_a_run_gives_up(command, text_data, tmp_pat
     assert said.out.count("the launcher could not start it (RuntimeError: Could not detect") == 2
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
+@pytest.mark.parametrize(
+    ("launcher", "extra"),
+    [("joblib", "joblib"), ("submitit_local", "submitit"), ("submitit_slurm", "submitit"), ("slurm", "submitit")],
+)
 def test_a_launcher_that_is_not_installed_gets_one_line(
-    launcher: str, command, text_data, monkeypatch: pytest.MonkeyPatch
+    launcher: str, extra: str, command, text_data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     hide_plugin(launcher, monkeypatch)
     said = command("--multirun", *SMALL, *text_data, "seed=0,1", f"hydra/launcher={launcher}")
     assert said.exit_code == 2
-    assert said.err.startswith(f"error: hydra/launcher={launcher} must be installed") and said.err.count("\n") == 1
-    extra = launcher.partition("_")[0]
+    assert said.err.startswith(f"error: hydra/launcher={launcher} needs hydra-{extra}-launcher,")
+    assert said.err.count("\n") == 1
     assert f"Type uv sync --extra {extra}, or pip install hydra-{extra}-launcher." in said.err
+    assert not (tmp_path / "sweep").exists()
 
 
 def hide_plugin(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the package of the launcher were not there."""
     Plugins.instance()
     launchers = ConfigStore.instance().repo["hydra"]["launcher"]
-    monkeypatch.delitem(launchers, f"{launcher}.yaml", raising=False)
+    monkeypatch.setitem(sys.modules, PLUGINS[launcher], None)
+    for name in (name for name, plugin in PLUGINS.items() if plugin == PLUGINS[launcher]):
+        monkeypatch.delitem(launchers, f"{name}.yaml", raising=False)
 
 
 def saved(sweep: Path) -> list[Path]:
