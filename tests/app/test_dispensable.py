@@ -59,8 +59,8 @@ def test_an_interrupt_is_no_failure() -> None:
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        ("normlab.telemetry.event_file.EventFile.__init__", "logger"),
-        ("normlab.telemetry.event_file.EventFile.add", "logger"),
+        ("normlab.telemetry.event_file.EventFile.__init__", "the logger tensorboard"),
+        ("normlab.telemetry.event_file.EventFile.add", "the logger tensorboard"),
         ("normlab.telemetry.figures.drawn_figures", "figures"),
         ("normlab.telemetry.console.ConsoleSink.__init__", "the terminal"),
         ("normlab.telemetry.console.ConsoleSink._print", "the terminal"),
@@ -82,4 +82,4 @@ def test_a_tensorboard_folder_that_cannot_be_made_costs_the_events_alone(command
     (tmp_path / "run" / "tensorboard").write_text("in the way")
     said = command(*SMALL, *text_data, "hydra.run.dir=run")
     assert said.exit_code == 0, said.err
-    assert "note: logger: off from now on (FileExistsError" in said.err
+    assert "note: the logger tensorboard: off from now on (FileExistsError" in said.err

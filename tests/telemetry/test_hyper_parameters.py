@@ -8,6 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+from normlab.core.run_folder import RunFolder
 from normlab.telemetry.hyper_parameters import METRICS, Ending, HyperParameters, ending_of
 from normlab.telemetry.tensorboard import TensorBoardSink
 
@@ -27,7 +28,7 @@ def told(folder: Path, ending: Ending) -> tuple[dict[str, Any], EventAccumulator
     sink.begin(CHOSEN)
     sink.end(ending)
     sink.close()
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(RunFolder(folder).tensorboard), size_guidance={"scalars": 0})
     events.Reload()
     return events.PluginTagToContent(metadata.PLUGIN_NAME), events
 

@@ -35,7 +35,9 @@ def write(folder: Path, *records: StepRecord, first_step: int = 1, **texts: str)
 
 
 def read(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "images": 0})
+    events = EventAccumulator(
+        str(RunFolder(folder).tensorboard), size_guidance={"scalars": 0, "tensors": 0, "images": 0}
+    )
     events.Reload()
     return events
 
@@ -168,7 +170,7 @@ def test_all_that_a_run_measures_is_read_back_and_has_its_chart(command, text_da
     first, last = run.read_metrics()
     measured = {key for key in last if "/" in key}
     assert measured >= {f"activation_rms/{site}/layer_1" for site in ("residual", "attention", "ffn_hidden", "ffn")}
-    events = read(run.tensorboard)
+    events = read(run.path)
     scalars = {tag for tag in events.Tags()["scalars"] if not tag.startswith("outcome/")}  # those are for HParams
     assert scalars == ALWAYS | {"loss/val"} | measured
     assert set(events.Tags()["images"]) == {"figures/activation_rms", "figures/attention_logits"}
@@ -176,7 +178,7 @@ def test_all_that_a_run_measures_is_read_back_and_has_its_chart(command, text_da
         points = [(event.step, event.value) for event in events.Scalars(tag)]
         assert points == [(step, pytest.approx(float(record[tag]))) for step, record in ((1, first), (2, last))]
 
-    grouped = charts(run.tensorboard)
+    grouped = charts(run.path)
     members = {
         title: {tag for tag in measured | {"loss/train", "loss/val", "lr", "grad_norm/total"} if re.match(pattern, tag)}
         for category in grouped.values()

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from normlab.app.announce import announce
 from normlab.app.auto_resume import with_found_run
 from normlab.app.composing import Composer, look_also_in
+from normlab.app.config_checks import check_config
 from normlab.app.data_checks import check_data
 from normlab.app.devices import check_packed, check_start
 from normlab.app.folders import claimed_folder, sweep_folder
@@ -22,13 +23,12 @@ from normlab.app.options import CONFIG_FOLDER
 from normlab.app.overrides import check_groups, check_single_values, parse_override
 from normlab.app.resolvers import UNNAMED_KEYS
 from normlab.app.resume import AUTO, check_same_experiment
-from normlab.app.schema import check_schema
 from normlab.app.sweeps.grid import jobs_of, swept_keys
 from normlab.app.sweeps.planning import without_searched_rates, write_plan
 from normlab.app.sweeps.spelled_out import spelled_out
 from normlab.app.sweeps.study import Study, study_of
-from normlab.app.targets import admitted_packages, check_targets
-from normlab.app.validate import TRAIN, validate
+from normlab.app.targets import admitted_packages
+from normlab.app.validate import TRAIN
 from normlab.core.errors import ConfigError
 from normlab.train.distributed.place import place_in_torchrun
 
@@ -119,9 +119,7 @@ def _checked(composed: Composer, overrides: list[str], only_shown: bool, notes: 
     """The configuration of one job, all of it checked; what is odd but legal is added to ``notes``, once."""
     config = composed(overrides)
     admitted = admitted_packages(overrides)
-    check_targets(config, admitted)
-    check_schema(config, partial(composed.defaults, overrides))
-    validate(config)
+    check_config(config, admitted, partial(composed.defaults, overrides))
     notes.update(dict.fromkeys(choice_in_words(config)))
     if not only_shown and "checkpoint" not in config.task:
         notes.update(dict.fromkeys(check_data(config)))

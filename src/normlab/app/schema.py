@@ -22,6 +22,8 @@ from normlab.core.types import Bounds, CountOrZero
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 CHECKED_ELSEWHERE = ("hydra", "study")
+SEVERAL = ("logger",)
+"""Groups of which several options may be chosen at once; each is under its own name."""
 INSTANTIATION_KEYS = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
@@ -60,10 +62,19 @@ class SchemaCheck:
         for name in map(str, self.config):
             if name in top_level or name in CHECKED_ELSEWHERE:
                 continue
-            if OmegaConf.is_dict(self.config._get_node(name)):
+            if name in SEVERAL and "_target_" not in self.config[name]:
+                self._check_children(name)
+            elif OmegaConf.is_dict(self.config._get_node(name)):
                 self._check_node(name)
             elif name not in list(self.compose_defaults()):  # a key that a task has at the top is there by default
                 raise unknown_key(name, self.compose_defaults())
+
+    def _check_children(self, key: str) -> None:
+        """Check the options that were chosen of a group."""
+        for name in self.config[key]:
+            if not OmegaConf.is_dict(self.config[key]._get_node(name)):
+                raise unknown_key(f"{key}.{name}", self.compose_defaults())
+            self._check_node(f"{key}.{name}")
 
     def _check_node(self, key: str) -> None:
         """Check the mapping at ``key`` against the signature of its target, and so on downwards."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from normlab.app.dispensable import Dispensable
 from normlab.app.hyper_parameters import hyper_parameters
+from normlab.app.loggers import sink_makers
 from normlab.app.mode import is_in_sweep
 from normlab.core.records import Outcome, StepRecord
 from normlab.core.run_folder import RESULTS, RunFolder
@@ -58,7 +59,7 @@ class Sinks(Sink):
 
 @contextmanager
 def open_sinks(config: DictConfig, folder: RunFolder, total_steps: int, state: RunState) -> Iterator[Sinks]:
-    """metrics.jsonl, the configured logger, figures and the console; closed however the block ends.
+    """metrics.jsonl, the configured loggers, figures and the console; closed however the block ends.
 
     metrics.jsonl is the result: what fails there ends the run. The others fail for themselves alone.
     """
@@ -83,7 +84,11 @@ def open_sinks(config: DictConfig, folder: RunFolder, total_steps: int, state: R
         sinks.close()
 
 
-def open_logger(config: DictConfig, folder: RunFolder, first_step: int) -> Sink:
-    """The configured logger, in the run folder; its failures end nothing else."""
-    make_logger = instantiate(config.logger)
-    return Dispensable("logger", lambda: make_logger(folder.tensorboard, first_step))
+def open_logger(config: DictConfig, folder: RunFolder, first_step: int) -> Sinks:
+    """The configured loggers, for the run in a folder; what fails in one ends nothing else."""
+    return Sinks(
+        [
+            Dispensable(f"the logger {name}", partial(make_sink, folder.path, first_step))
+            for name, make_sink in sink_makers(config).items()
+        ]
+    )

@@ -8,8 +8,10 @@ from torch.utils.tensorboard.summary import custom_scalars
 from torch.utils.tensorboard.summary import text as text_summary
 
 from normlab.core.records import StepRecord
+from normlab.core.run_folder import RunFolder
 from normlab.telemetry.event_file import EventFile
 from normlab.telemetry.hyper_parameters import Ending, HyperParameters, beginning_summaries, ending_summary
+from normlab.telemetry.scalars import Scalars
 from normlab.telemetry.sinks import Sink
 from normlab.telemetry.tensorboard_layout import layout_of
 
@@ -19,16 +21,16 @@ RGBA = 4
 
 
 class TensorBoardSink(Sink):
-    """Writes a run's events under ``folder``; events of ``first_step`` and later from an earlier try are dropped.
+    """Writes the events of the run in ``folder``; those of ``first_step`` and later, from an earlier try, are dropped.
 
     Text stands at the last step taken, the ending at the one after it: a run that goes on drops it too.
     """
 
     def __init__(self, folder: Path, first_step: int):
-        self._events = EventFile(folder, purge_step=first_step if first_step > 1 else 0)
+        self._events = EventFile(RunFolder(folder).tensorboard, purge_step=first_step if first_step > 1 else 0)
         self._has_layout = first_step > 1
         self._next_step = first_step
-        self._tokens, self._seconds = 0, 0.0
+        self._scalars = Scalars()
 
     def begin(self, chosen: HyperParameters) -> None:
         """Add the choices for the HParams page."""
@@ -36,19 +38,8 @@ class TensorBoardSink(Sink):
             self._events.add(summary)
 
     def record(self, record: StepRecord) -> None:
-        """Add the scalars of one step, under the tags that the README lists, and its notes as text."""
-        scalars = {
-            "loss/train": record.train_loss,
-            "lr": record.lr,
-            "grad_norm/total": record.grad_norm,
-            **record.telemetry,
-        }
-        if record.val_loss is not None:
-            scalars["loss/val"] = record.val_loss
-        if record.seconds > self._seconds and record.tokens > self._tokens:
-            speed = (record.tokens - self._tokens) / (record.seconds - self._seconds)
-            scalars["throughput/tokens_per_second"] = speed
-        self._tokens, self._seconds = record.tokens, record.seconds
+        """Add the scalars of one step, and its notes as text."""
+        scalars = self._scalars.of(record)
         self._next_step = record.step + 1
         self._add_scalars(scalars, record.step)
         if record.notes:
