@@ -1,5 +1,6 @@
 """A trained model, from a run folder, one of its checkpoints, or a folder of Hugging Face transformers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,11 @@ def load_trained(path: str, device: torch.device) -> Trained:
     admitted = admitted_packages(HydraConfig.get().overrides.task)
     if path.startswith(HUGGING_FACE):
         return _from_hugging_face(Path(path.removeprefix(HUGGING_FACE)), admitted, device)
-    checkpoint = find_checkpoint(Path(path), announce)
+    return trained_at(find_checkpoint(Path(path), announce), admitted, device)
+
+
+def trained_at(checkpoint: Path, admitted: Sequence[str], device: torch.device) -> Trained:
+    """The model in a checkpoint of a run, as ``find_checkpoint`` gives it; raises as :func:`load_trained`."""
     folder = RunFolder.existing(run_of_checkpoint(checkpoint), "checkpoint")
     config = recorded_config(folder.config, admitted)
     tokenizer = load_tokenizer(folder.tokenizer) if folder.tokenizer.is_file() else None

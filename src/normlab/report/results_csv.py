@@ -8,6 +8,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from normlab.report.results import RunResult, SweepResult
 from normlab.report.units import bits_per_byte
@@ -18,7 +19,7 @@ TIMES = ("seconds", "tokens_per_second")
 
 def results_csv(sweep: SweepResult) -> str:
     """The table, with a header."""
-    rows = [_row(run, sweep) for run in sweep.runs]
+    rows = [{key: _text(value) for key, value in fields_of(run, sweep).items()} for run in sweep.runs]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["name"], lineterminator="\n")
     writer.writeheader()
@@ -26,9 +27,10 @@ def results_csv(sweep: SweepResult) -> str:
     return text.getvalue()
 
 
-def _row(run: RunResult, sweep: SweepResult) -> Mapping[str, str]:
+def fields_of(run: RunResult, sweep: SweepResult) -> dict[str, Any]:
+    """The columns of a run's row with their values; None is unknown."""
     cause = run.cause
-    fields = {
+    return {
         "name": run.name,
         "folder": os.path.relpath(run.folder, sweep.folder),
         **{key: run.choices.get(key) for key in sweep.varied},
@@ -55,7 +57,6 @@ def _row(run: RunResult, sweep: SweepResult) -> Mapping[str, str]:
         "seconds": run.seconds,
         "tokens_per_second": run.facts.get("tokens_per_second"),
     }
-    return {key: _text(value) for key, value in fields.items()}
 
 
 def _versions(run: RunResult) -> str | None:
