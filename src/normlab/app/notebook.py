@@ -142,8 +142,7 @@ class Sweep:
         rows = [{**fields_of(run, sweep), "death_step": run.steps if run.is_dead else None} for run in sweep.runs]
         table = DataFrame(rows, columns=list(rows[0]) if rows else ["name"]).set_index("name")
         for name in table:
-            is_text = table[name].map(type).eq(str).any()
-            if name in sweep.varied or not is_text:
+            if name in sweep.varied or str not in set(map(type, table[name])):
                 with suppress(ValueError):  # options such as none
                     table[name] = to_numeric(table[name])
         return table

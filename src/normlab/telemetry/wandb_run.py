@@ -51,7 +51,8 @@ class WandbSink(LastingSink):
     ):
         super().__init__(folder, first_step)
         self._where: Mapping[str, Any] = {"project": project, "entity": entity, "tags": list(tags)}
-        self._group, self._mode = group, mode
+        self._group = group
+        self._mode: Literal["online", "offline"] = mode
         self._scalars = Scalars()
         self._run: Any = None
         self._exit_code = 0
