@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.commands import SMALL, check_it_runs, commands_of, is_run
-from tests.docs.added_files import ROOT, copy_project, follow
+from tests.docs.added_files import ROOT
 
 from normlab.app.options import markdown_table
 
@@ -40,22 +40,3 @@ def test_tensorboard_finds_the_runs(command, tmp_path: Path) -> None:
         [executable, "--inspect", "--logdir", "outputs"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert "loss/train" in found.stdout
-
-
-@pytest.fixture
-def with_added_norm(tmp_path: Path) -> Path:
-    """A copy of the project with the README's norm in the places that it names."""
-    project = copy_project(tmp_path / "project")
-    assert follow(README, project) == ["src/normlab/model/half_norm.py", "conf/model/norm/half.yaml"]
-    return project
-
-
-def test_a_norm_is_added_in_one_file_and_one_yaml(with_added_norm: Path, tmp_path: Path) -> None:
-    for eps, exit_code, told in (
-        ("1e-6", 0, ""),
-        ("-1", 2, "model.norm.eps must be a number greater than 0; got -1. Try model.norm.eps=1e-05."),
-    ):
-        command = [sys.executable, str(with_added_norm / "src/run.py"), "model/norm=half", f"model.norm.eps={eps}"]
-        said = subprocess.run([*command, *SMALL], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert said.returncode == exit_code, said.stderr
-        assert told in said.stderr

@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -104,7 +105,9 @@ def _constant_keys(overrides: Sequence[Override]) -> list[str]:
 
 def _read_flags(arguments: Sequence[str]) -> Namespace:
     """Hydra's flags, and the other arguments in ``overrides``; raises ConfigError for a flag that does not exist."""
-    flags, unknown = get_args_parser().parse_known_args(list(arguments))
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]  # its own would print how all flags are used
+    flags, unknown = parser.parse_known_args(list(arguments))
     if unknown and not unknown[0].startswith("-"):
         raise ConfigError(f"Flags must stand together before all else; got {unknown[0]} behind one. Put flags first.")
     if unknown:
@@ -112,7 +115,25 @@ def _read_flags(arguments: Sequence[str]) -> Namespace:
             f"Flags must be Hydra's (--multirun, --cfg, --help …); got {unknown[0]}. "
             f"Set a value without dashes: key=value."
         )
+    _check_modes(flags)
     return flags
+
+
+def _check_modes(flags: Namespace) -> None:
+    """Raise ConfigError where two flags ask for different things, or completion for no shell."""
+    modes = (flags.run, flags.multirun, flags.cfg is not None, flags.info is not None, flags.shell_completion)
+    if sum(modes) > 1:
+        raise ConfigError("Only one of --multirun, --cfg, --info and --shell-completion can be given; got several.")
+    asked = ("install=", "uninstall=", "query=")
+    if flags.shell_completion and not any(text.startswith(asked) for text in flags.overrides):
+        raise ConfigError(
+            f"--shell-completion takes a shell; got {' '.join(flags.overrides) or 'none'}. "
+            "Type --shell-completion install=bash, install=fish or install=zsh."
+        )
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    raise ConfigError(f"Flags must be given as Hydra takes them; {message}. Type --hydra-help for all of them.")
 
 
 def _checked(composed: Composer, overrides: list[str], only_shown: bool, notes: dict[str, None]) -> DictConfig:

@@ -34,7 +34,7 @@ def test_values_are_no_part_of_it(value: str) -> None:
         "trainer.batch_size=3",
         "trainer.global_batch=4",
         "attention/clamp=soft",
-    ],  # fmt: skip
+    ],
 )
 def test_structure_is(choice: str) -> None:
     assert graph() != graph(choice)

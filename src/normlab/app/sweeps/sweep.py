@@ -8,9 +8,9 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from normlab.app.announce import announce
+from normlab.app.job_end import STOPPED
 from normlab.app.run_lock import sole_writer
 from normlab.app.sweeps.closing import close_sweep
-from normlab.app.job_end import STOPPED
 from normlab.app.sweeps.launching import JobLauncher, SweepStopped
 from normlab.app.sweeps.live import LiveSweep
 from normlab.app.sweeps.plan import SweepPlan
