@@ -1,6 +1,7 @@
 """MLflow's store in a local folder, read back by MLflow's own client."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +86,37 @@ def test_a_run_that_was_deleted_is_begun_anew_with_all_its_steps(run: Path, open
     client_of(run).delete_run((run / "mlflow_run_id").read_text())
     go_on(opened, run, 5, 6, COMPLETED)
     assert [step for step, _ in steps(run, "loss/train")] == list(range(1, 7))
+
+
+def test_runs_that_start_together_share_an_experiment(tmp_path: Path, opened) -> None:
+    def start(number: int) -> None:
+        folder = tmp_path / f"seed={number}"
+        folder.mkdir()
+        go_on(opened, folder, 1, 1, None)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(start, range(4)))
+    experiments = client_of(tmp_path / "seed=0").search_experiments()
+    assert sorted(experiment.name for experiment in experiments) == ["Default", "norms"]
+
+
+def test_an_experiment_that_another_machine_makes_meanwhile_is_taken(
+    run: Path, opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    find, asked = MlflowClient.get_experiment_by_name, []
+
+    def found_late(self, name: str):
+        asked.append(name)
+        if len(asked) > 1:
+            return find(self, name)
+        self.create_experiment(name)
+        return None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", found_late)
+    go_on(opened, run, 1, 2, None)
+    assert [step for step, _ in steps(run, "loss/train")] == [1, 2]
 
 
 def test_a_second_autopsy_changes_nothing_but_its_text(run: Path, opened) -> None:

@@ -5,6 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class MlflowSink(LastingSink):
     def _open(self, chosen: HyperParameters | None) -> int:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read as it is imported
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # the only store that needs no database
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # which is for results alone
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self._tracking_uri)
@@ -121,17 +123,24 @@ class MlflowSink(LastingSink):
 
     def _experiment_id(self) -> str:
         """Of the experiment with the name; the runs of a sweep that start together make one."""
+        is_folder = "://" not in self._tracking_uri or self._tracking_uri.startswith("file:")
+        lock = FileLock(Path(tempfile.gettempdir()) / f"normlab-mlflow-{os.getuid()}.lock")
+        with lock if is_folder else nullcontext():  # a folder takes the same name twice, a server does not
+            return self._found_experiment() or self._made_experiment()
+
+    def _found_experiment(self) -> str | None:
+        found = self._client.get_experiment_by_name(self._experiment)
+        return None if found is None else found.experiment_id
+
+    def _made_experiment(self) -> str:
         from mlflow.exceptions import MlflowException
 
-        with FileLock(Path(tempfile.gettempdir()) / f"normlab-mlflow-{os.getuid()}.lock"):
-            found = self._client.get_experiment_by_name(self._experiment)
-            try:
-                return found.experiment_id if found else self._client.create_experiment(self._experiment)
-            except MlflowException:  # made meanwhile by a run on another machine
-                found = self._client.get_experiment_by_name(self._experiment)
-                if found is None:
-                    raise
-                return found.experiment_id
+        try:
+            return self._client.create_experiment(self._experiment)
+        except MlflowException:
+            if made_meanwhile := self._found_experiment():
+                return made_meanwhile
+            raise
 
     def _add_parameters(self, chosen: Mapping[str, object]) -> None:
         from mlflow.entities import Param
