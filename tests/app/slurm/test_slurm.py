@@ -70,5 +70,18 @@ def test_a_preempted_run_is_queued_again_and_goes_on(cluster: Path, text_data, t
     assert "2 runs" in out
 
 
+def test_the_tasks_of_a_job_are_the_devices_of_one_run(cluster: Path, text_data, tmp_path: Path) -> None:
+    asked = ["--multirun", *QUICK, *text_data, "trainer=ddp", "trainer.steps=3", "seed=0,1", SWEEP]
+    asked += ["hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.timeout_min=30"]
+    launched = [sys.executable, str(ROOT / "src/run.py"), *asked]
+    said = subprocess.run(launched, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert said.returncode == 0, said.stderr
+    assert "#SBATCH --ntasks-per-node=2\n" in (cluster / "script.sh").read_text()
+    for run in runs(tmp_path):
+        assert run.read_summary()["outcome"] == "completed"
+        assert run.read_summary()["hardware"]["num_devices"] == 2
+        assert [record["step"] for record in run.read_metrics()] == [1, 2, 3]
+
+
 def runs(folder: Path) -> list[RunFolder]:
     return [run.folder for run in SweepPlan.read(folder / "sweep").runs(folder / "sweep")]
