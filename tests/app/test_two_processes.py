@@ -1,5 +1,6 @@
 """Two processes pointed at one run folder: the second is refused, and the lock dies with its process."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from normlab.app.run_lock import claim, sole_writer
+from normlab.app.run_lock import claim, is_being_written, sole_writer
 from normlab.core.errors import ConfigError
 from normlab.core.run_folder import RunFolder
 
@@ -112,3 +113,20 @@ def test_a_run_folder_is_not_written_over_by_another_task(command, text_data, tm
         said = command(*arguments, "hydra.run.dir=run")
         assert said.exit_code == 2 and "holds a run already" in said.err
     assert (tmp_path / "run" / ".hydra" / "overrides.yaml").read_bytes() == notes
+
+
+def test_where_a_file_system_has_no_locks_a_file_takes_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    folder = RunFolder(tmp_path)
+    with pytest.warns(UserWarning, match="not supported on this filesystem"), sole_writer(folder):
+        monkeypatch.setattr("normlab.app.run_lock._held", {})  # as in another process
+        assert is_being_written(folder)
+        with pytest.raises(ConfigError, match=REFUSED):
+            claim(folder)
+        monkeypatch.undo()
+    assert not is_being_written(folder)
