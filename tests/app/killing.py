@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import pkgutil
 import runpy
@@ -55,6 +56,14 @@ class AtChange:
 
     nth: int
     since: str = ""
+
+
+@dataclass(frozen=True)
+class NanFrom:
+    """Do not die, but have the ``nth`` call of ``function``, which returns a tensor, return NaN."""
+
+    function: str
+    nth: int
 
 
 Death = AtCall | AtChange
@@ -128,7 +137,7 @@ def _become(folder: str, arguments: Sequence[str], death: dict[str, Any] | None)
     try:
         sys.argv = [str(ENTRY), *arguments]
         if death is not None:
-            {"AtCall": _die_at_call, "AtChange": _die_at_change}[death.pop("kind")](**death)
+            {"AtCall": _die_at_call, "AtChange": _die_at_change, "NanFrom": _nan_from}[death.pop("kind")](**death)
         runpy.run_path(str(ENTRY), run_name="__main__")
     except SystemExit as stop:
         code = int(stop.code or 0)
@@ -174,6 +183,20 @@ def _die_at_change(nth: int, since: str) -> None:
             _send(signal.SIGKILL)
 
     sys.addaudithook(watch)
+
+
+def _nan_from(function: str, nth: int) -> None:
+    place, _, name = function.rpartition(".")
+    owner = pkgutil.resolve_name(place)
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    def sometimes_nan(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return original(*arguments, **keywords) * (math.nan if calls == nth else 1)
+
+    setattr(owner, name, sometimes_nan)
 
 
 def _written_file(arguments: Sequence[Any]) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.app.killing import ENTRY, SAID, AtCall
+from tests.app.killing import ENTRY, SAID, AtCall, NanFrom
 from tests.app.ranks import Ranks
 
 from normlab.core.run_folder import RunFolder
@@ -113,6 +113,20 @@ def test_a_nan_on_one_rank_is_everybodys_and_the_autopsy_sees_all_of_the_batch(
     assert dead.autopsy_json.is_file()
     assert "note: the autopsy failed" not in (folder / SAID).read_text()
     assert len(load_file(dead.bundle / "batch.safetensors")["inputs"]) == 8
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_nan_on_one_rank_alone_ends_all_in_its_step(parallel: str, ranks: Ranks, folder: Path) -> None:
+    passes_of_two_steps = 2 * 2  # one for each layer of the model
+    planted = {1: NanFrom("normlab.model.feed_forward.SwiGLU.forward", nth=passes_of_two_steps + 1)}
+    codes = ranks.to_the_end(folder, 2, *SMALL, f"trainer={parallel}", "hydra.run.dir=dead", deaths=planted)
+    assert codes == [0, 0]
+    dead = RunFolder(folder / "dead")
+    assert dead.read_summary()["outcome"] == "nonfinite"
+    assert dead.read_summary()["steps"] == 3 == len(records_in(folder, "dead"))
+    autopsy = dead.autopsy_markdown.read_text()
+    assert "Traceback" not in (folder / SAID).read_text()
+    assert "the step stayed finite" in autopsy  # taken once more, on one device: what a flipped bit looks like
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(ranks: Ranks, folder: Path) -> None:
