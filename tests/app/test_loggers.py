@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.app.test_resume import stop_after
+from tests.telemetry.services import file_of_wandb
 
 from normlab.app.loggers import sink_makers
 from normlab.core.run_folder import RunFolder
@@ -27,6 +28,7 @@ def test_several_at_once_have_every_step_once_after_one_was_taken_again(
         pytest.importorskip(service)
     stop_after(3, command, monkeypatch, *SMALL, *text_data, "logger=[tensorboard,csv,mlflow,wandb]")
     run = RunFolder(tmp_path / "run")
+    stopped = file_of_wandb(run.path)
     (run.checkpoints / "step_3" / "model.safetensors").write_bytes(b"damaged")
     said = command("resume=run")
     assert said.exit_code == 0 and "Falling back to step_2" in said.err
@@ -40,7 +42,7 @@ def test_several_at_once_have_every_step_once_after_one_was_taken_again(
     points = [(event.step, event.value) for event in events.Scalars("loss/train")]
     assert points == [(step, pytest.approx(loss)) for step, loss in losses.items()]
     assert in_mlflow(tmp_path, run) == list(losses.items())
-    assert in_wandb(run) == losses
+    assert in_wandb([stopped, file_of_wandb(run.path)]) == losses
 
 
 def in_mlflow(folder: Path, run: RunFolder) -> list[tuple[int, float]]:
@@ -51,17 +53,17 @@ def in_mlflow(folder: Path, run: RunFolder) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in history]
 
 
-def in_wandb(run: RunFolder) -> dict[int, float]:
+def in_wandb(files: list[Path]) -> dict[int, float]:
     """Raises where a step is there twice."""
     found: dict[int, float] = {}
-    for path in run.path.glob("wandb/offline-run-*/*.wandb"):
+    for path in files:
         for record in records_in(path):
             values = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
             if "loss/train" in values:
                 step = int(values["_step"])
                 assert step not in found
                 found[step] = float(values["loss/train"])
-    return dict(sorted(found.items()))
+    return found
 
 
 def test_none_leaves_no_file(command, text_data, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the tests of sinks that hand on to a service have in common."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.telemetry.test_sinks import record_of
 from normlab.core.run_folder import RunFolder
 from normlab.telemetry.hyper_parameters import Ending, HyperParameters
 from normlab.telemetry.sinks import JsonLinesSink, Sink
+from normlab.telemetry.wandb_file import records_in
 
 CHOSEN = HyperParameters(
     arm="baseline, lr=0.01 (abcd1234)",
@@ -20,6 +22,7 @@ CHOSEN = HyperParameters(
     number_keys=["optimizer.lr"],
     varied=[],
 )
+PATIENCE_SECONDS = 60
 COMPLETED, DIED = Ending(True, 7, 2.0), Ending(False, 7, 3.0)
 
 OpenSink = Callable[[Path, int], Sink]
@@ -52,3 +55,13 @@ def picture(folder: Path) -> bytes:
     path = folder.parent / "picture.png"
     imsave(path, np.zeros((4, 6, 4)))
     return path.read_bytes()
+
+
+def file_of_wandb(run: Path) -> Path:
+    """The newest that W&B has written for a run, when it is whole: that is after W&B has said that it is finished."""
+    path = max(run.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(record.HasField("exit") for record in records_in(path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.telemetry.services import COMPLETED, DIED, go_on, loss_at
+from tests.telemetry.services import COMPLETED, DIED, file_of_wandb, go_on, loss_at
 from tests.telemetry.test_sinks import record_of
 
 from normlab.telemetry.wandb_file import last_step_in, records_in
@@ -28,10 +28,6 @@ def run(tmp_path: Path) -> Path:
 OFFLINE = partial(WandbSink, project="norms", entity=None, group=None, tags=["try"], mode="offline")
 
 
-def files(run: Path) -> list[Path]:
-    return sorted(run.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
-
-
 def rows(path: Path) -> list[dict[str, Any]]:
     found = [record.history for record in records_in(path) if record.HasField("history")]
     return [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in row.item} for row in found]
@@ -45,7 +41,7 @@ def test_steps_choices_texts_pictures_and_the_end_are_read_back(run: Path) -> No
     hooks = sys.exit, sys.excepthook
     go_on(OFFLINE, run, 1, 7, DIED)
     assert (sys.exit, sys.excepthook) == hooks
-    [path] = files(run)
+    path = file_of_wandb(run)
     by_step = {row["_step"]: row for row in rows(path)}
     assert list(by_step) == list(range(1, 8))
     assert math.isnan(by_step[3]["loss/train"]) and by_step[4]["loss/train"] == -math.inf
@@ -66,20 +62,22 @@ def test_steps_choices_texts_pictures_and_the_end_are_read_back(run: Path) -> No
 
 def test_a_run_goes_on_under_the_same_id_and_no_step_is_there_twice(run: Path) -> None:
     go_on(OFFLINE, run, 1, 5, None)
+    first = file_of_wandb(run)
     go_on(OFFLINE, run, 4, 7, COMPLETED)
-    first, second = files(run)
+    second = file_of_wandb(run)
+    assert first != second
     assert first.name == second.name == f"run-{(run / 'wandb' / 'run_id').read_text()}.wandb"
     assert steps(first) + steps(second) == list(range(1, 8))
 
 
 def test_a_file_that_was_cut_by_a_kill_is_read_as_far_as_it_goes_and_the_rest_is_sent_again(run: Path) -> None:
     go_on(OFFLINE, run, 1, 5, None)
-    [first] = files(run)
+    first = file_of_wandb(run)
     content = first.read_bytes()
     cut = next(size for size in range(len(content), 0, -50) if _last_step(content[:size], first) == 3)
     first.write_bytes(content[:cut])
     go_on(OFFLINE, run, 6, 7, COMPLETED)
-    assert steps(first) + steps(files(run)[-1]) == list(range(1, 8))
+    assert steps(first) + steps(file_of_wandb(run)) == list(range(1, 8))
 
 
 def _last_step(content: bytes, path: Path) -> int:
@@ -93,7 +91,7 @@ def test_records_longer_than_a_block_are_put_together(run: Path) -> None:
     for step in (1, 2, 3):
         sink.record(record_of(step, notes=("x" * (40_000 * step),)))
     sink.close()
-    [path] = files(run)
+    path = file_of_wandb(run)
     assert [(row["_step"], len(row["notes"])) for row in rows(path)] == [(1, 40_000), (2, 80_000), (3, 120_000)]
 
 
