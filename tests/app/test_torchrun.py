@@ -83,7 +83,7 @@ def test_a_run_goes_on_on_another_number_of_devices(ranks: Ranks, folder: Path) 
     longer = ("trainer.val_every=100",)
     assert ranks.to_the_end(folder, 0, *SMALL, *longer, "hydra.run.dir=whole") == [0]
     stop_2 = {0: AtCall("normlab.app.training._save", nth=1, moment="after", number=signal.SIGTERM)}
-    codes = ranks.to_the_end(folder, 2, *SMALL, *longer, "trainer=ddp", "hydra.run.dir=cut", deaths=stop_2)
+    codes = ranks.to_the_end(folder, 2, *SMALL, *longer, "trainer=fsdp", "hydra.run.dir=cut", deaths=stop_2)
     assert codes == [143, 143]
     codes = ranks.to_the_end(folder, 0, "resume=cut", "trainer.parallel=none", deaths=stop_2)
     assert codes == [143]

@@ -44,20 +44,18 @@ MAX_HEADER_BYTES = MAX_BYTES
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Write weights, optimizer state and ``state`` (JSON values) to the new folder ``path``."""
-    write_checkpoint(path, _on_cpu(weights_of(model)), _on_cpu(optimizer_tensors_of(model, optimizer)), state)
-
-
-def write_checkpoint(
-    path: Path, weights: dict[str, Tensor], optimizer_tensors: dict[str, Tensor], state: Mapping[str, Any]
-) -> None:
-    """The same, of tensors on the CPU."""
     with folder_made_whole(path) as folder:
-        save_file(weights, folder / MODEL)
-        save_file(optimizer_tensors, folder / OPTIMIZER)
-        (folder / STATE).write_text(encode_json(state, indent=2) + "\n", encoding="utf-8")
-        digests = {name: _sha256(folder / name) for name in CONTENT}
-        manifest = {"format": FORMAT, "written_by": f"normlab {_own_version()}", "sha256": digests}
-        (folder / MANIFEST).write_text(encode_json(manifest, indent=2) + "\n", encoding="utf-8")
+        save_file(_on_cpu(weights_of(model)), folder / MODEL)
+        save_file(_on_cpu(optimizer_tensors_of(model, optimizer)), folder / OPTIMIZER)
+        write_notes(folder, state)
+
+
+def write_notes(folder: Path, state: Mapping[str, Any]) -> None:
+    """Add the state, and the manifest of all, to a folder that has the tensors."""
+    (folder / STATE).write_text(encode_json(state, indent=2) + "\n", encoding="utf-8")
+    digests = {name: _sha256(folder / name) for name in CONTENT}
+    manifest = {"format": FORMAT, "written_by": f"normlab {_own_version()}", "sha256": digests}
+    (folder / MANIFEST).write_text(encode_json(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: optim.Optimizer | None = None) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from normlab.core.errors import CheckpointError
 from normlab.core.files import point_to
 from normlab.core.records import Outcome
 from normlab.core.strict_json import read_strict_json
-from normlab.train.checkpoint import STATE, load_checkpoint, write_checkpoint
-from normlab.train.distributed.sharding import brought_together
+from normlab.model.spread_weights import is_spread
+from normlab.train.checkpoint import STATE, load_checkpoint, save_checkpoint
+from normlab.train.distributed.saving import write_checkpoint_together
 from normlab.train.distributed.world import ALONE, World
 from normlab.train.finite import are_finite
 from normlab.train.intact import BEST, LAST, LAST_FINITE, LINKS, checkpoints_by_step, target_of
@@ -52,17 +53,22 @@ class CheckpointKeeper:
         """
         if not self._is_finite():
             return False
-        weights = brought_together(weights_of(self.model), self.world)
-        optimizer_tensors = brought_together(optimizer_tensors_of(self.model, self.optimizer), self.world)
-        if not self.world.is_main:
-            return True
         path = self.folder / f"{FOLDER_PREFIX}{step}"
-        if not is_best and target_of(self.folder / BEST) == path:
-            (self.folder / BEST).unlink()  # another course of the run, before it went back
-        write_checkpoint(path, weights, optimizer_tensors, state)
-        self._link(path, is_best)
-        self._drop_all_but(self._needed_at(step))
+        is_of_another_course = not is_best and target_of(self.folder / BEST) == path  # before the run went back
+        if is_of_another_course and self.world.is_main:
+            (self.folder / BEST).unlink()
+        self._write(path, state)
+        if self.world.is_main:
+            self._link(path, is_best)
+            self._drop_all_but(self._needed_at(step))
         return True
+
+    def _write(self, path: Path, state: Mapping[str, Any]) -> None:
+        weights, optimizer_tensors = weights_of(self.model), optimizer_tensors_of(self.model, self.optimizer)
+        if any(map(is_spread, weights.values())):
+            write_checkpoint_together(path, weights, optimizer_tensors, state, self.world)
+        elif self.world.is_main:
+            save_checkpoint(path, self.model, self.optimizer, state)
 
     def resume_from(self, checkpoint: Path, *, is_best: bool) -> None:
         """Make the folder what it was when the checkpoint, one of it, had just been saved."""
