@@ -182,6 +182,7 @@ def killed_by_the_clock(runs: Runs, folder: Path, seconds: float, arguments: Seq
     return code == KILLED
 
 
+@pytest.mark.slow
 def test_a_command_typed_at_a_terminal_is_no_different(laboratory: Laboratory, whole: Whole) -> None:
     """Started from nothing, as a person would, without the server."""
     folder = laboratory()

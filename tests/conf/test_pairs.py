@@ -67,6 +67,7 @@ def covering_rows(options: dict[str, list[str]]) -> Iterator[Row]:
 
 
 ROWS = list(covering_rows(groups()))
+INSPECTED = [*range(10), *(pytest.param(number, marks=pytest.mark.slow) for number in range(10, len(ROWS)))]
 
 
 def test_the_rows_cover_every_pair_that_is_not_refused() -> None:
@@ -78,16 +79,19 @@ def test_the_rows_cover_every_pair_that_is_not_refused() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(ROWS)))
-def test_a_row_of_options_trains_under_full_telemetry_and_is_inspected(
-    number: int, command, text_data, tmp_path: Path
-) -> None:
+def test_a_row_of_options_trains_under_full_telemetry(number: int, command, text_data, tmp_path: Path) -> None:
     overrides = [f"{group}={option}" for group, option in ROWS[number].items()]
-    said = command(*MICRO, *overrides, "telemetry=full")
+    said = command(*MICRO, *overrides, "telemetry=full", "task.sampler.max_tokens=1")
     assert said.exit_code == 0, said.err
     folder = RunFolder(tmp_path / "run")
     assert folder.read_summary()["outcome"] in ("completed", "nonfinite")
     record = next(iter(folder.read_metrics()))
     assert {"activation_rms/ffn/layer_1", "attention_logit_max/layer_0/head_1"} <= record.keys()
+
+
+@pytest.mark.parametrize("number", INSPECTED)
+def test_a_row_of_options_is_inspected(number: int, command, text_data, tmp_path: Path) -> None:
+    overrides = [f"{group}={option}" for group, option in ROWS[number].items()]
     said = command(*MICRO, *overrides, "task=inspect", "hydra.run.dir=inspected")
     assert said.exit_code == 0, said.err
     assert "what is likely to fail:" in said.out

@@ -96,6 +96,7 @@ def test_runs_end_when_and_as_they_would_alone(command, text_data, tmp_path: Pat
         assert_same(packed, alone)
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_runs_and_the_sweep_goes_on(
     command, text_data, tmp_path: Path, packs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ def test_a_killed_process_ends_no_other_run(launcher: str, command, text_data, t
     assert is_same == [True, True, False, False]
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", [pytest.param("joblib"), pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_runs_in_processes_have_the_bytes_of_runs_in_one(
     launcher: str, command, text_data, tmp_path: Path, elsewhere
 ) -> None:
@@ -74,7 +74,7 @@ def test_runs_in_processes_have_the_bytes_of_runs_in_one(
         assert different == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_signal_ends_all_processes_and_the_sweep_goes_on_as_if_nothing_had_been(
     number: signal.Signals, command, text_data, tmp_path: Path, elsewhere
 ) -> None:

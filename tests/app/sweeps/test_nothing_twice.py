@@ -39,6 +39,7 @@ def test_of_more_seeds_only_the_new_are_run(command, text_data, tmp_path: Path) 
     assert len(after) == 3 and before.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_another_command_in_the_same_folder_leaves_out_what_it_does_not_ask_for(
     command, text_data, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ class TestFromElsewhere:
         assert "results of 1 more are of another version of the code or of torch: not taken." in said.err
         assert len(steps_taken(tmp_path / "sweep")) == 3
 
+    @pytest.mark.slow
     def test_one_that_is_gone_is_made_here(self, command, text_data, tmp_path: Path) -> None:
         command(*QUICK, "trainer.steps=3", *text_data, "seed=1", "hydra.run.dir=outputs/day/time")
         command(*self.ASKED, *text_data)

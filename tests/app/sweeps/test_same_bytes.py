@@ -24,7 +24,10 @@ def differs(command, tmp_path: Path, swept: str, values: tuple[str, ...], *other
 
 @pytest.mark.parametrize(
     ("swept", "values"),
-    [("model.width", ("64", "16", "32")), ("trainer.precision", ("bfloat16", "float32"))],
+    [
+        ("model.width", ("64", "16", "32")),
+        pytest.param("trainer.precision", ("bfloat16", "float32"), marks=pytest.mark.slow),
+    ],
 )
 def test_behind_other_runs(swept: str, values: tuple[str, ...], command, text_data, tmp_path: Path) -> None:
     assert differs(command, tmp_path, swept, values, "trainer.steps=3", *text_data) == []
