@@ -127,6 +127,12 @@ def test_tokenize_prepares_what_a_run_then_finds_and_exports(command, text_data,
     assert "absent.json" in said.err and not (tmp_path / "none").exists()
 
 
+def test_an_export_that_cannot_be_written_is_refused(command, text_data) -> None:
+    said = command("task=tokenize", *text_data, "tokenizer.vocab_size=300", "export=/proc/nowhere")
+    assert said.exit_code == 2
+    assert said.err.splitlines()[-1].startswith("error: export must be a folder that can be written; /proc/nowhere")
+
+
 def test_a_changed_file_is_noticed(command, text_data, tmp_path: Path) -> None:
     assert command("task=tokenize", *text_data, "tokenizer=bytes").exit_code == 0
     (tmp_path / "a.txt").write_text("Now for something else. " * 50)

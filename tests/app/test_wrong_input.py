@@ -130,6 +130,8 @@ WRONG = {
     "data.train=[a.txt]": ["data=text"],
     "--steps 5": ["--steps", "key=value"],
     "--multirun --cfg job": ["Only one of", "several"],
+    "prompt=[a,b] task=generate checkpoint=x": ["prompt must be text; got ['a','b']."],
+    "task=tokenize tokenizer=bytes data=text data.train=short.txt data.valid=short.txt export=out": ["tokenizer=bpe"],
     "--cfg jobb": ["invalid choice", "--hydra-help"],
     "--shell-completion foo": ["takes a shell; got foo", "install=bash"],
     "help": ["--help"],

@@ -127,7 +127,7 @@ class SchemaCheck:
             return ""
         default = OmegaConf.select(defaults, key)
         default = OmegaConf.to_container(default) if OmegaConf.is_config(default) else default
-        is_legal = default is not None and unmet_demand(default, annotation) is None
+        is_legal = default not in (None, "") and unmet_demand(default, annotation) is None
         return f" Try {key}={default if isinstance(default, str) else _as_typed(default)}." if is_legal else ""
 
 

@@ -24,6 +24,8 @@ def tokenize(config: DictConfig, folder: RunFolder, *, export: str | None) -> in
     if isinstance(source, TokenFiles):
         raise ConfigError("data=tokens is tokens already: there is nothing to tokenize. Leave out task=tokenize.")
     tokenizer: Tokenizer = instantiate(config.tokenizer)(source, cache, announce)
+    if export is not None:
+        _export(tokenizer, Path(export))
     print(f"tokenizer: {tokenizer.vocab_size:,} tokens")
     splits: tuple[Split, ...] = ("train", "valid")
     parts = source.parts if isinstance(source, MixedSource) else [source]
@@ -35,16 +37,19 @@ def tokenize(config: DictConfig, folder: RunFolder, *, export: str | None) -> in
             f"{split}: {len(store.tokens):,} tokens of {num_documents:,} document{'s' * (num_documents != 1)}, "
             f"{bytes_per_token:.2f} bytes a token, in {store.path}"
         )
-    if export is not None:
-        _export(tokenizer, Path(export))
     return 0
 
 
 def _export(tokenizer: Tokenizer, folder: Path) -> None:
     if not isinstance(tokenizer, BPETokenizer):
         raise ConfigError("Only a BPE tokenizer can be exported; got tokenizer=bytes. Type tokenizer=bpe.")
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(folder / "normlab.json")
-    write_hugging_face(tokenizer, folder / "tokenizer.json")
-    write_tiktoken(tokenizer, folder / "tokenizer.tiktoken")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder / "normlab.json")
+        write_hugging_face(tokenizer, folder / "tokenizer.json")
+        write_tiktoken(tokenizer, folder / "tokenizer.tiktoken")
+    except OSError as error:
+        raise ConfigError(
+            f"export must be a folder that can be written; {folder} cannot ({error.strerror}). Name another one."
+        ) from None
     print(f"exported to: {folder} (normlab.json, tokenizer.json for Hugging Face, tokenizer.tiktoken)")
