@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tests.app.killing import ENTRY, SAID, AtCall, NanFrom
 from tests.app.ranks import Ranks
 
+from normlab.app.bundle import checkpoint_in
+from normlab.app.memory import check_memory
 from normlab.core.run_folder import RunFolder
 from normlab.train.checkpoint import read_state
+from normlab.train.distributed.world import World
 
 SMALL = (
     "model=micro", "model.width=16", "tokenizer=bytes", "data=text", "data.train=[a.txt]", "data.valid=c.txt",
@@ -24,7 +28,8 @@ SMALL = (
     "trainer.checkpoint_every=2", "logger=none",
 )  # fmt: skip
 TELEMETRY = ("telemetry=full", "telemetry.every=2")
-PARTS = ("trainer.global_batch=8", "trainer.batch_size=1")
+PARTS = ("trainer.global_batch=8", "trainer.batch_size=2")
+KEPT = ("autopsy.keep_bundle=true", "autopsy.copy_every=1", "hydra.run.dir=dead")
 TOLERANCE = 2e-5
 """Relative. Sums of float32 in another order differ by 1e-7; AdamW divides by small numbers, and six steps add up."""
 
@@ -58,14 +63,13 @@ def largest_difference(one: list[dict], other: list[dict]) -> tuple[float, str]:
 
 
 def test_the_curve_of_any_number_of_devices_is_that_of_one(ranks: Ranks, folder: Path) -> None:
-    assert ranks.to_the_end(folder, 0, *SMALL, *TELEMETRY, "hydra.run.dir=one") == [0]
+    shorter = (*SMALL, *TELEMETRY, "trainer.steps=4", "trainer.val_every=2", "trainer.checkpoint_every=0")
+    assert ranks.to_the_end(folder, 0, *shorter, "hydra.run.dir=one") == [0]
     one = records_in(folder, "one")
     fingerprint = RunFolder(folder / "one").read_summary()["fingerprint"]
-    for size, parallel, parts in [(2, "ddp", PARTS), (2, "fsdp", PARTS), (4, "ddp", ()), (4, "fsdp", PARTS)]:
+    for size, parallel, parts in [(2, "ddp", PARTS), (2, "fsdp", PARTS), (4, "ddp", ()), (4, "fsdp", ())]:
         name = f"{parallel}_{size}"
-        codes = ranks.to_the_end(
-            folder, size, *SMALL, *TELEMETRY, *parts, f"trainer={parallel}", f"hydra.run.dir={name}"
-        )
+        codes = ranks.to_the_end(folder, size, *shorter, *parts, f"trainer={parallel}", f"hydra.run.dir={name}")
         assert codes == [0] * size, (folder / SAID).read_text()
         difference, where = largest_difference(one, records_in(folder, name))
         assert difference < TOLERANCE, f"{name}: {where}"
@@ -77,6 +81,29 @@ def test_the_curve_of_any_number_of_devices_is_that_of_one(ranks: Ranks, folder:
     assert "Traceback" not in said
     assert said.count("completed: ") == 5  # one voice for each run
     assert said.count("written to: ddp_4") == 1
+
+
+@pytest.mark.parametrize(
+    ("parallel", "options"),
+    [
+        ("ddp", ("model/linear=sigma_reparam",)),
+        ("ddp", ("attention/qk_clip=rescale", "attention.qk_clip.threshold=0.01")),
+        ("fsdp", ("optimizer=lion",)),
+        ("fsdp", ("optimizer=sgd",)),
+    ],
+)
+def test_what_has_a_state_of_its_own_agrees_too(
+    parallel: str, options: tuple[str, ...], ranks: Ranks, folder: Path
+) -> None:
+    few = (*SMALL, *options, "trainer.steps=3", "trainer.checkpoint_every=0")
+    assert ranks.to_the_end(folder, 0, *few, "hydra.run.dir=one") == [0]
+    assert ranks.to_the_end(folder, 2, *few, f"trainer={parallel}", "hydra.run.dir=two") == [0, 0]
+    difference, where = largest_difference(records_in(folder, "one"), records_in(folder, "two"))
+    assert difference < TOLERANCE, where
+    one, two = (load_file(folder / name / "checkpoints" / "last" / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], rtol=1e-3, atol=1e-5), name
 
 
 def test_a_run_goes_on_on_another_number_of_devices(ranks: Ranks, folder: Path) -> None:
@@ -119,7 +146,7 @@ def test_a_nan_on_one_rank_is_everybodys_and_the_autopsy_sees_all_of_the_batch(
 def test_a_nan_on_one_rank_alone_ends_all_in_its_step(parallel: str, ranks: Ranks, folder: Path) -> None:
     passes_of_two_steps = 2 * 2  # one for each layer of the model
     planted = {1: NanFrom("normlab.model.feed_forward.SwiGLU.forward", nth=passes_of_two_steps + 1)}
-    codes = ranks.to_the_end(folder, 2, *SMALL, f"trainer={parallel}", "hydra.run.dir=dead", deaths=planted)
+    codes = ranks.to_the_end(folder, 2, *SMALL, f"trainer={parallel}", *KEPT, deaths=planted)
     assert codes == [0, 0]
     dead = RunFolder(folder / "dead")
     assert dead.read_summary()["outcome"] == "nonfinite"
@@ -127,6 +154,12 @@ def test_a_nan_on_one_rank_alone_ends_all_in_its_step(parallel: str, ranks: Rank
     autopsy = dead.autopsy_markdown.read_text()
     assert "Traceback" not in (folder / SAID).read_text()
     assert "the step stayed finite" in autopsy  # taken once more, on one device: what a flipped bit looks like
+    for name in ("model.safetensors", "optimizer.safetensors"):  # before step 3; gathered, and as its checkpoint
+        gathered, saved = (load_file(path / name) for path in (checkpoint_in(dead), dead.checkpoints / "step_2"))
+        assert gathered.keys() == saved.keys()
+        for key, tensor in gathered.items():
+            assert tensor.dtype == saved[key].dtype and tensor.shape == saved[key].shape
+            assert tensor.numpy().tobytes() == saved[key].numpy().tobytes(), key
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(ranks: Ranks, folder: Path) -> None:
@@ -184,12 +217,45 @@ def test_what_cannot_be_is_one_line(
     assert not list(folder.glob("outputs/*/*"))
 
 
-def test_torchrun_itself(folder: Path) -> None:
-    said = subprocess.run(
+def in_torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ENTRY), *SMALL,
-         "trainer=ddp"],
-        cwd=folder, capture_output=True, text=True, timeout=100, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+         "trainer=ddp", *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
+
+
+def test_torchrun_itself(folder: Path) -> None:
+    agent = in_torchrun(folder, "trainer.steps=2")
+    _, errors = agent.communicate(timeout=100)
+    assert agent.returncode == 0, errors
     (run,) = folder.glob("outputs/*/*")
     assert json.loads((run / "summary.json").read_text())["outcome"] == "completed"
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_named_by_torchrun(folder: Path) -> None:
+    agent = in_torchrun(folder, "trainer.steps=100000", "trainer.val_every=100000", "hydra.run.dir=cut")
+    metrics = RunFolder(folder / "cut").metrics
+    deadline = time.monotonic() + 60
+    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    (victim,) = [child for child in children if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes()]
+    os.kill(int(victim), signal.SIGKILL)
+    _, errors = agent.communicate(timeout=60)
+    assert agent.returncode == 1
+    assert f"Signal 9 (SIGKILL) received by PID {victim}" in errors  # by torchrun: it ends rank 0 before that can tell
+
+
+def test_the_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.size, world.local_size = 4, 2
+    monkeypatch.setattr("normlab.app.memory.free_bytes", lambda: 4 * 4 * 1000)
+    check_memory(lambda: torch.nn.Linear(1000, 1, bias=False), world)
+    check_memory(lambda: torch.nn.Linear(2000, 1, bias=False), world, are_spread=True)
+    with pytest.raises(MemoryError):
+        check_memory(lambda: torch.nn.Linear(1001, 1, bias=False), world)
+    with pytest.raises(MemoryError):
+        check_memory(lambda: torch.nn.Linear(2001, 1, bias=False), world, are_spread=True)

@@ -6,15 +6,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from normlab.train.distributed.world import ALONE, World
+
 MEMORY, LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 NUM_COPIES = 2
 """A weight and its gradient: the least that training takes, whatever the optimizer."""
 
 
-def check_memory(make_model: Callable[[], nn.Module]) -> None:
+def check_memory(make_model: Callable[[], nn.Module], world: World = ALONE, *, are_spread: bool = False) -> None:
     """Raise MemoryError where the weights of a model and their gradients alone are more than what is free.
 
-    A model with a part that computes with its weights as it is made cannot be counted, and is let through.
+    Processes of one machine share it. Where weights ``are_spread`` over the world each process has its part of both,
+    but is made with all weights before it gives up the others'. A model with a part that computes with its weights as
+    it is made cannot be counted, and is let through.
     """
     free = free_bytes()
     try:
@@ -22,7 +26,9 @@ def check_memory(make_model: Callable[[], nn.Module]) -> None:
             model = make_model()
     except RuntimeError:
         return
-    needed = NUM_COPIES * sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    copies = max(1, NUM_COPIES / world.size) if are_spread else NUM_COPIES
+    needed = world.local_size * copies * weights
     if free is not None and needed > free:
         raise MemoryError(f"weights and gradients take {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free")
 

@@ -33,7 +33,8 @@ class Group(World):
     """
 
     def __init__(self, place: Place, watch: Watch):
-        self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
+        self.rank, self.size = place.rank, place.size
+        self.local_rank, self.local_size = place.local_rank, place.local_size
         self._watch = watch
         self._has_failed_together = False
         self._is_abandoned = False

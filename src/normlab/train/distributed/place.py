@@ -9,7 +9,7 @@ AGENT_HAS_STORE = "TORCHELASTIC_USE_AGENT_STORE"
 
 
 class Place(NamedTuple):
-    """Process ``rank`` of ``size``, the ``local_rank``-th of its machine; where all of them meet.
+    """Process ``rank`` of ``size``, the ``local_rank``-th of ``local_size`` on its machine; where all of them meet.
 
     ``hosts_store``: the meeting place is this process itself. ``attempt`` counts torchrun's restarts.
     """
@@ -21,6 +21,7 @@ class Place(NamedTuple):
     port: int
     hosts_store: bool
     attempt: str
+    local_size: int = 1
 
 
 def place_in_torchrun() -> Place | None:
@@ -53,4 +54,5 @@ def _from_environment() -> Place:
         port=int(os.environ["MASTER_PORT"]),
         hosts_store=rank == 0 and os.environ.get(AGENT_HAS_STORE) != "True",
         attempt=os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
     )

@@ -26,6 +26,7 @@ class World:
     rank = 0
     size = 1
     local_rank = 0
+    local_size = 1
 
     @property
     def is_main(self) -> bool:
