@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from devices.cost import Collective, Parallel, Shape, bytes_kept, collectives
+from devices.cost import Collective, Parallel, Shape, collectives, largest_in_process
 from devices.plan import print_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,7 +132,7 @@ def memory_row(folder: Path, shape: Shape, parallel: Parallel | None, size: int)
         command = run_command(each, parallel, max(1, size), "memory", size)
         of_both.append(peak_kilobytes(folder, command))
     measured = (of_both[0] - of_both[1]) * 1024 / 1e6
-    predicted = (bytes_kept(shape, parallel, size) - bytes_kept(small, parallel, size)) / 1e6
+    predicted = (largest_in_process(shape, parallel, size) - largest_in_process(small, parallel, size)) / 1e6
     off = predicted / measured - 1
     return f"| {shape.name} | {size} {parallel or ''} | {predicted:.0f} | {measured:.0f} | {off:+.0%} |"
 

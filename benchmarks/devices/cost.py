@@ -86,6 +86,20 @@ def collectives(shape: Shape, parallel: Parallel) -> list[Collective]:
     ]
 
 
+def largest_in_process(shape: Shape, parallel: Parallel | None, num_devices: int) -> int:
+    """Where device and host are the same: also what a checkpoint takes, of which gradients are no more a part.
+
+    fsdp serialises its share of the moments in memory, twice; at the end rank 0 has the weights whole, twice.
+    """
+    kept = bytes_kept(shape, parallel, num_devices)
+    if parallel != "fsdp":
+        return kept
+    share = (WEIGHT + MOMENTS + BLACK_BOX) * shape.num_parameters // num_devices
+    checkpoint = 2 * MOMENTS * shape.num_parameters // num_devices
+    end = 2 * WEIGHT * shape.num_parameters
+    return max(kept, share + checkpoint, share + end)
+
+
 def bytes_kept(shape: Shape, parallel: Parallel | None, num_devices: int) -> int:
     """On each device, without activations, at the largest moment of a step.
 

@@ -40,10 +40,13 @@ def silent_unless_main(world: World) -> Iterator[None]:
         yield
 
 
-def in_one_process(config: DictConfig, experiment: Experiment, black_box: BlackBox) -> Experiment | None:
+def in_one_process(
+    config: DictConfig, experiment: Experiment, black_box: BlackBox, *, is_dead: bool
+) -> Experiment | None:
     """At rank 0 the experiment as a process by itself would have it, with whole weights and batches; None elsewhere.
 
-    Where weights are spread they and the copy in the black box are brought together, for which all processes are here.
+    Where weights are spread they are brought together, for which all processes are here; for the autopsy of a run that
+    ``is_dead`` the optimizer's state and the copy in the black box as well.
     """
     world = experiment.world
     if world.size == 1:
@@ -51,13 +54,15 @@ def in_one_process(config: DictConfig, experiment: Experiment, black_box: BlackB
     model, optimizer = experiment.model, experiment.optimizer
     if experiment.settings.parallel == "fsdp":
         weights = brought_together(weights_of(model), world)
-        moments = brought_together(optimizer_tensors_of(model, optimizer), world)
-        black_box.bring_together(world)
+        moments = brought_together(optimizer_tensors_of(model, optimizer), world) if is_dead else {}
+        if is_dead:
+            black_box.bring_together(world)
         if world.is_main:
             model = build_model(config, experiment.corpus.vocab_size, experiment.device)
             optimizer = build_optimizer(config, model)
             fill_model(model, weights, IN_MEMORY)
-            fill_optimizer(model, optimizer, moments, IN_MEMORY)
+            if is_dead:
+                fill_optimizer(model, optimizer, moments, IN_MEMORY)
     if not world.is_main:
         return None
     return replace(experiment, model=model, optimizer=optimizer, world=ALONE, batches=experiment.batches.whole())

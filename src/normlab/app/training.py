@@ -75,13 +75,14 @@ def take_steps(
                 if not is_due:
                     _save(keeper, state)
                 return None
-        complete = in_one_process(config, experiment, black_box)
+        is_dead = state.outcome != Outcome.COMPLETED
+        complete = in_one_process(config, experiment, black_box, is_dead=is_dead)
         if complete is None:
             return None
         text = sample(complete)
         write_whole(folder.samples, text + "\n")
         sinks.text("sample", fenced(text))
-        if state.outcome == Outcome.COMPLETED:
+        if not is_dead:
             return None
         try:
             return examine_death(config, complete, folder, state, black_box, sinks)
