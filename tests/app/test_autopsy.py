@@ -101,7 +101,6 @@ CAUSES = {
 }  # fmt: skip
 QUICK = {
     ("float32", False): CAUSES.keys(),
-    ("bfloat16", False): {"large_product"},
     ("bfloat16", True): {"large_product"},
 }
 """What adds most: all of it once, then what differs by the precision, and by the compiler, which is slow."""

@@ -28,6 +28,7 @@ SMALL = (
     "trainer.checkpoint_every=2", "logger=none",
 )  # fmt: skip
 TELEMETRY = ("telemetry=full", "telemetry.every=2")
+SILENT = "task.sampler.max_tokens=1"
 PARTS = ("trainer.global_batch=8", "trainer.batch_size=2")
 KEPT = ("autopsy.keep_bundle=true", "autopsy.copy_every=1", "hydra.run.dir=dead")
 TOLERANCE = 2e-5
@@ -63,7 +64,7 @@ def largest_difference(one: list[dict], other: list[dict]) -> tuple[float, str]:
 
 
 def test_the_curve_of_any_number_of_devices_is_that_of_one(ranks: Ranks, folder: Path) -> None:
-    shorter = (*SMALL, *TELEMETRY, "trainer.steps=4", "trainer.val_every=2", "trainer.checkpoint_every=0")
+    shorter = (*SMALL, *TELEMETRY, SILENT, "trainer.steps=4", "trainer.val_every=2", "trainer.checkpoint_every=0")
     assert ranks.to_the_end(folder, 0, *shorter, "hydra.run.dir=one") == [0]
     one = records_in(folder, "one")
     fingerprint = RunFolder(folder / "one").read_summary()["fingerprint"]
@@ -88,14 +89,14 @@ def test_the_curve_of_any_number_of_devices_is_that_of_one(ranks: Ranks, folder:
     [
         ("ddp", ("model/linear=sigma_reparam",)),
         ("ddp", ("attention/qk_clip=rescale", "attention.qk_clip.threshold=0.01")),
-        ("fsdp", ("optimizer=lion",)),
-        ("fsdp", ("optimizer=sgd",)),
+        pytest.param("fsdp", ("optimizer=lion",), marks=pytest.mark.slow),
+        pytest.param("fsdp", ("optimizer=sgd",), marks=pytest.mark.slow),
     ],
 )
 def test_what_has_a_state_of_its_own_agrees_too(
     parallel: str, options: tuple[str, ...], ranks: Ranks, folder: Path
 ) -> None:
-    few = (*SMALL, *options, "trainer.steps=3", "trainer.checkpoint_every=0")
+    few = (*SMALL, *options, SILENT, "trainer.steps=3", "trainer.checkpoint_every=0")
     assert ranks.to_the_end(folder, 0, *few, "hydra.run.dir=one") == [0]
     assert ranks.to_the_end(folder, 2, *few, f"trainer={parallel}", "hydra.run.dir=two") == [0, 0]
     difference, where = largest_difference(records_in(folder, "one"), records_in(folder, "two"))
@@ -107,7 +108,7 @@ def test_what_has_a_state_of_its_own_agrees_too(
 
 
 def test_a_run_goes_on_on_another_number_of_devices(ranks: Ranks, folder: Path) -> None:
-    longer = ("trainer.val_every=100",)
+    longer = ("trainer.val_every=100", SILENT)
     assert ranks.to_the_end(folder, 0, *SMALL, *longer, "hydra.run.dir=whole") == [0]
     stop_2 = {0: AtCall("normlab.app.training._save", nth=1, moment="after", number=signal.SIGTERM)}
     codes = ranks.to_the_end(folder, 2, *SMALL, *longer, "trainer=fsdp", "hydra.run.dir=cut", deaths=stop_2)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.conf.test_pairs import ELSEWHERE
 
 from normlab.app.options import CONFIG_FOLDER, group_descriptions
 
@@ -29,7 +30,7 @@ SPECIAL = {
 UNCOMPILED = ["trainer.compile=false"]
 NEEDS = {("init", "fixup"): ["model/norm=none"], ("size", "gpu"): UNCOMPILED, ("trainer", "auto"): UNCOMPILED}
 OPTIONS = [
-    (group, option)
+    pytest.param(group, option, marks=[] if group in ELSEWHERE else pytest.mark.slow)  # those are in rows of pairs, too
     for group, options in group_descriptions().items()
     for option in options
     if option not in SPECIAL.get(group, [])

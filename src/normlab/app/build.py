@@ -77,7 +77,11 @@ def build_experiment(config: DictConfig, announce: Announce, world: World = ALON
 
     corpus = world.main_first(prepare)
     batches = build_batches(config, corpus, device, world)
-    check_memory(lambda: instantiate(config.model)(corpus.vocab_size, attention=instantiate(config.attention)))
+    check_memory(
+        lambda: instantiate(config.model)(corpus.vocab_size, attention=instantiate(config.attention)),
+        world,
+        are_spread=settings.parallel == "fsdp",
+    )
     model = build_model(config, corpus.vocab_size, device)
     if start is not None:
         start.fill(model, corpus, announce)

@@ -74,7 +74,8 @@ def test_runs_in_processes_have_the_bytes_of_runs_in_one(
         assert different == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_signal_ends_all_processes_and_the_sweep_goes_on_as_if_nothing_had_been(
     number: signal.Signals, command, text_data, tmp_path: Path, elsewhere
 ) -> None:
